@@ -4,4 +4,7 @@
 //! floors below its own, siblings never import each other, and
 //! `tests/architecture.rs` says so.
 
+pub mod auth;
+pub mod control;
 pub mod domain;
+pub mod wire;

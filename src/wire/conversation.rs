@@ -1,0 +1,368 @@
+//! What a client has asked for and the server has not finished answering.
+//!
+//! ```text
+//! client:  Query ─┐  Parse Bind Execute Sync ─┐        Terminate
+//! server:         └→ … ReadyForQuery          └→ … ReadyForQuery
+//! ```
+//!
+//! Each Query, FunctionCall and Sync is answered by one ReadyForQuery, in
+//! order; the exceptions are those of COPY FROM STDIN: from CopyInResponse to
+//! the end of the data the server throws Syncs away, and it drops what is left
+//! of the data after an error. An idle conversation owns no memory beyond
+//! itself.
+//!
+//! Invariant: [`Conversation::is_idle`] is never true while the server still
+//! owes an answer. The reverse may be late by one message, never wrong.
+
+use std::collections::VecDeque;
+
+use super::frame::Head;
+
+/// The transaction status of the last ReadyForQuery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransactionStatus {
+    /// Not in a transaction block.
+    #[default]
+    Idle,
+    /// In a transaction block.
+    InBlock,
+    /// In a transaction block that failed.
+    Failed,
+}
+
+/// What the server answers with a ReadyForQuery, or what ends a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Query,
+    Function,
+    Sync,
+    CopyEnd,
+}
+
+/// How far a COPY has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Copy {
+    #[default]
+    No,
+    /// The server waits for data, and swallows Syncs.
+    In,
+    /// Streaming replication: both directions carry data.
+    Both {
+        client_done: bool,
+        server_done: bool,
+    },
+}
+
+/// Both directions of one session, looked at message by message.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    outstanding: VecDeque<(Request, u32)>,
+    /// Messages of the extended protocol without a Sync behind them.
+    unsynced: bool,
+    copy: Copy,
+    status: TransactionStatus,
+    terminated: bool,
+    last_from_server: u8,
+}
+
+impl Conversation {
+    /// A conversation whose server has just sent its first ReadyForQuery.
+    #[must_use]
+    pub fn after_login() -> Self {
+        Self::default()
+    }
+
+    /// Nothing is owed, nothing is half asked, and no transaction is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.is_quiet() && self.status == TransactionStatus::Idle
+    }
+
+    /// Nothing is owed and nothing is half asked, perhaps inside a block.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.outstanding.is_empty() && !self.unsynced && self.copy == Copy::No
+    }
+
+    /// The status of the last ReadyForQuery.
+    #[must_use]
+    pub fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// Whether the client has said Terminate.
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+
+    /// Whether the last thing the server said was an error: then it has told
+    /// the client itself why it closes.
+    #[must_use]
+    pub fn ended_in_error(&self) -> bool {
+        self.last_from_server == b'E'
+    }
+
+    /// The client sends a message of this type.
+    pub fn from_client(&mut self, kind: u8) {
+        match kind {
+            b'Q' => self.expect(Request::Query),
+            b'F' => self.expect(Request::Function),
+            b'S' if self.copy == Copy::In => {}
+            b'S' => {
+                self.unsynced = false;
+                self.expect(Request::Sync);
+            }
+            b'c' | b'f' => self.client_ends_copy(),
+            b'P' | b'B' | b'E' | b'D' | b'C' | b'H' => self.unsynced = true,
+            b'X' => self.terminated = true,
+            _ => {}
+        }
+    }
+
+    /// The server sends a message.
+    pub fn from_server(&mut self, head: Head) {
+        match head.kind {
+            b'Z' => self.ready(head.first),
+            b'G' => self.copy_in_begins(),
+            b'W' => {
+                self.copy = Copy::Both {
+                    client_done: false,
+                    server_done: false,
+                }
+            }
+            b'c' => self.server_ends_copy(),
+            b'E' => self.copy = Copy::No,
+            _ => {}
+        }
+        self.last_from_server = head.kind;
+    }
+
+    fn expect(&mut self, request: Request) {
+        match self.outstanding.back_mut() {
+            Some((last, count)) if *last == request => *count += 1,
+            _ => self.outstanding.push_back((request, 1)),
+        }
+    }
+
+    fn ready(&mut self, status: u8) {
+        self.status = match status {
+            b'T' => TransactionStatus::InBlock,
+            b'E' => TransactionStatus::Failed,
+            _ => TransactionStatus::Idle,
+        };
+        self.copy = Copy::No;
+        self.drop_leading_copy_ends();
+        self.pop();
+        self.drop_leading_copy_ends();
+    }
+
+    fn pop(&mut self) {
+        if let Some((_, count)) = self.outstanding.front_mut() {
+            *count -= 1;
+            if *count == 0 {
+                self.outstanding.pop_front();
+            }
+        }
+    }
+
+    /// Data of a copy that failed, or was never begun, is thrown away.
+    fn drop_leading_copy_ends(&mut self) {
+        while matches!(self.outstanding.front(), Some((Request::CopyEnd, _))) {
+            self.outstanding.pop_front();
+        }
+    }
+
+    /// The server begins to take data. The Syncs that were sent already,
+    /// before the data's end, are swallowed as if they had never been sent; if
+    /// that end was sent too, the copy is over as far as the client goes.
+    fn copy_in_begins(&mut self) {
+        let asked_by_query = matches!(self.outstanding.front(), Some((Request::Query, _)));
+        let first = usize::from(asked_by_query);
+        if asked_by_query {
+            self.split_front();
+        }
+        while matches!(self.outstanding.get(first), Some((Request::Sync, _))) {
+            self.outstanding.remove(first);
+        }
+        match self.outstanding.get_mut(first) {
+            Some((Request::CopyEnd, count)) => {
+                *count -= 1;
+                if *count == 0 {
+                    self.outstanding.remove(first);
+                }
+            }
+            _ => {
+                self.copy = Copy::In;
+                self.unsynced |= !asked_by_query;
+            }
+        }
+    }
+
+    /// Makes the first entry stand for one request only.
+    fn split_front(&mut self) {
+        if let Some((request, count)) = self.outstanding.front_mut()
+            && *count > 1
+        {
+            let request = *request;
+            *count -= 1;
+            self.outstanding.push_front((request, 1));
+        }
+    }
+
+    fn client_ends_copy(&mut self) {
+        match self.copy {
+            Copy::In => self.copy = Copy::No,
+            Copy::Both { server_done, .. } => self.both(true, server_done),
+            Copy::No if self.outstanding.is_empty() && !self.unsynced => {}
+            Copy::No => self.expect(Request::CopyEnd),
+        }
+    }
+
+    fn server_ends_copy(&mut self) {
+        if let Copy::Both { client_done, .. } = self.copy {
+            self.both(client_done, true);
+        }
+    }
+
+    fn both(&mut self, client_done: bool, server_done: bool) {
+        self.copy = if client_done && server_done {
+            Copy::No
+        } else {
+            Copy::Both {
+                client_done,
+                server_done,
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(conversation: &mut Conversation, kinds: &[u8]) {
+        for &kind in kinds {
+            let (kind, first) = match kind {
+                b'I' | b'T' => (b'Z', kind),
+                other => (other, 0),
+            };
+            conversation.from_server(Head {
+                kind,
+                length: 1,
+                first,
+            });
+        }
+    }
+
+    fn client(conversation: &mut Conversation, kinds: &[u8]) {
+        kinds
+            .iter()
+            .for_each(|kind| conversation.from_client(*kind));
+    }
+
+    #[test]
+    fn c21_a_pipeline_is_idle_only_after_its_last_answer() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"QPBESPBES");
+        server(&mut c, b"DCI");
+        assert!(!c.is_idle());
+        server(&mut c, b"12CI");
+        assert!(!c.is_idle());
+        server(&mut c, b"12CI");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn a_batch_without_sync_is_not_idle() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"PDH");
+        server(&mut c, b"1tT");
+        assert!(!c.is_quiet());
+        client(&mut c, b"S");
+        server(&mut c, b"I");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn a_block_is_quiet_but_not_idle() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"Q");
+        server(&mut c, b"CT");
+        assert!(c.is_quiet() && !c.is_idle());
+    }
+
+    #[test]
+    fn copy_in_by_query() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"Q");
+        server(&mut c, b"G");
+        client(&mut c, b"ddSdc");
+        assert!(!c.is_idle());
+        server(&mut c, b"CI");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn copy_in_swallows_the_sync_of_an_extended_batch() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"PBES");
+        server(&mut c, b"12G");
+        client(&mut c, b"dd");
+        assert!(!c.is_idle());
+        client(&mut c, b"cS");
+        server(&mut c, b"C");
+        assert!(!c.is_idle());
+        server(&mut c, b"I");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn copy_in_sent_in_one_go() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"PBESddcS");
+        server(&mut c, b"12GC");
+        assert!(!c.is_idle());
+        server(&mut c, b"I");
+        assert!(c.is_idle());
+        client(&mut c, b"QddcQ");
+        server(&mut c, b"GC");
+        server(&mut c, b"I");
+        assert!(!c.is_idle());
+        server(&mut c, b"CI");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn d01_a_failed_copy_leaves_nothing_behind() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"Q");
+        server(&mut c, b"GEI");
+        client(&mut c, b"ddc");
+        assert!(c.is_idle());
+        client(&mut c, b"Q");
+        server(&mut c, b"CI");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn d01_a_copy_that_never_begins_drops_its_data() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"QddcQ");
+        server(&mut c, b"EI");
+        assert!(!c.is_idle());
+        server(&mut c, b"CI");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn replication_streams_until_both_sides_are_done() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"Q");
+        server(&mut c, b"Wdd");
+        client(&mut c, b"dc");
+        assert!(!c.is_idle());
+        server(&mut c, b"cCI");
+        assert!(c.is_idle());
+    }
+}

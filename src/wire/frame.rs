@@ -1,0 +1,212 @@
+//! Message boundaries in a stream of bytes.
+//!
+//! After startup every message is a type byte, a length that counts itself,
+//! and a body. The relay forwards bytes as they come; [`Scanner`] only looks
+//! where messages begin, over any split of the stream, without copying a
+//! body. A stream whose lengths make no sense is reported once: what follows
+//! cannot be understood any more, and whoever receives it will say so.
+
+/// Bytes of a message's header: type and length.
+pub const HEADER: usize = 5;
+
+/// Finds the messages in a stream that arrives in pieces.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Scanner {
+    /// The first bytes of a message whose header is not complete yet.
+    partial: [u8; HEADER + 1],
+    have: u8,
+    /// Bytes of the current message's body still to come.
+    remaining: u32,
+}
+
+/// A message's beginning, as far as the relay needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The type byte.
+    pub kind: u8,
+    /// Bytes of the body.
+    pub length: u32,
+    /// The body's first byte, for the kinds of which [`needs_first_byte`]
+    /// says so: the status of ReadyForQuery.
+    pub first: u8,
+}
+
+/// A length below four: the stream has no meaning from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a message of type {kind:#04x} with an impossible length")]
+pub struct Garbled {
+    /// The type byte of the message with the impossible length.
+    pub kind: u8,
+}
+
+/// The kinds whose first byte matters: ReadyForQuery's transaction status.
+const fn needs_first_byte(kind: u8, length: u32) -> bool {
+    kind == b'Z' && length > 0
+}
+
+impl Scanner {
+    /// Looks through the next bytes of the stream and reports every message
+    /// that begins in them (or before them, if its header ends in them).
+    ///
+    /// # Errors
+    /// [`Garbled`] at the first impossible length; the scanner must not be
+    /// used for this stream any more.
+    pub fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(Head)) -> Result<(), Garbled> {
+        loop {
+            let skip = bytes.len().min(self.remaining as usize);
+            bytes = &bytes[skip..];
+            self.remaining -= u32::try_from(skip).expect("no more than remaining");
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let (head, used) = if self.have == 0 && bytes.len() > HEADER {
+                (read_head(bytes)?, HEADER)
+            } else {
+                match self.complete(&mut bytes)? {
+                    Some(head) => (head, 0),
+                    None => return Ok(()),
+                }
+            };
+            bytes = &bytes[used..];
+            found(head);
+            self.remaining = head.length;
+            if used == 0 && needs_first_byte(head.kind, head.length) {
+                self.remaining -= 1;
+            }
+        }
+    }
+
+    /// Whether the stream is between two messages.
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
+        self.have == 0 && self.remaining == 0
+    }
+
+    /// Adds bytes to a header that is not complete; takes what it uses.
+    fn complete(&mut self, bytes: &mut &[u8]) -> Result<Option<Head>, Garbled> {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            self.partial[usize::from(self.have)] = byte;
+            self.have += 1;
+            *bytes = rest;
+            if usize::from(self.have) >= HEADER {
+                let head = read_head(&self.partial)?;
+                let wanted = HEADER + usize::from(needs_first_byte(head.kind, head.length));
+                if usize::from(self.have) == wanted {
+                    self.have = 0;
+                    return Ok(Some(head));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads a header; `bytes` holds at least one byte more than it.
+fn read_head(bytes: &[u8]) -> Result<Head, Garbled> {
+    let kind = bytes[0];
+    let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+    match length.checked_sub(4) {
+        Some(length) if length <= i32::MAX as u32 => Ok(Head {
+            kind,
+            length,
+            first: bytes[5],
+        }),
+        _ => Err(Garbled { kind }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![kind];
+        bytes.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    fn scan_in_pieces(stream: &[u8], piece: usize) -> (Vec<(u8, u32, Option<u8>)>, Scanner) {
+        let mut scanner = Scanner::default();
+        let mut found = Vec::new();
+        for piece in stream.chunks(piece.max(1)) {
+            scanner
+                .scan(piece, |head| {
+                    let first = needs_first_byte(head.kind, head.length).then_some(head.first);
+                    found.push((head.kind, head.length, first));
+                })
+                .unwrap();
+        }
+        (found, scanner)
+    }
+
+    #[test]
+    fn d03_impossible_lengths_are_reported_at_every_split() {
+        for length in [0u32, 1, 2, 3, 1 << 31 | 4, u32::MAX] {
+            let mut stream = message(b'Q', b"ok");
+            stream.push(b'P');
+            stream.extend(length.to_be_bytes());
+            stream.push(0);
+            for split in 1..stream.len() {
+                let mut scanner = Scanner::default();
+                let result = stream
+                    .chunks(split)
+                    .try_for_each(|piece| scanner.scan(piece, |_| ()));
+                assert_eq!(
+                    result,
+                    Err(Garbled { kind: b'P' }),
+                    "{length} split at {split}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn d03_the_longest_legal_message_is_followed_without_its_body() {
+        let mut scanner = Scanner::default();
+        let header = [b'd', 0x7f, 0xff, 0xff, 0xff, 0];
+        scanner
+            .scan(&header, |head| assert_eq!(head.length, i32::MAX as u32 - 4))
+            .unwrap();
+        assert!(!scanner.at_boundary());
+    }
+
+    #[test]
+    fn ready_for_query_brings_its_status() {
+        let stream = [message(b'Z', b"I"), message(b'Z', b"T")].concat();
+        for piece in 1..=stream.len() {
+            let (found, _) = scan_in_pieces(&stream, piece);
+            assert_eq!(
+                found,
+                [(b'Z', 1, Some(b'I')), (b'Z', 1, Some(b'T'))],
+                "{piece}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #[test]
+        fn d04_every_split_finds_the_same_messages(
+            messages in prop::collection::vec(
+                (prop_oneof![Just(b'Z'), any::<u8>()], prop::collection::vec(any::<u8>(), 0..20)), 0..12),
+            piece in 1usize..40,
+        ) {
+            let stream: Vec<u8> = messages.iter().flat_map(|(k, b)| message(*k, b)).collect();
+            let (found, scanner) = scan_in_pieces(&stream, piece);
+            let expected: Vec<_> = messages
+                .iter()
+                .map(|(k, b)| (*k, u32::try_from(b.len()).unwrap(), b.first().copied().filter(|_| *k == b'Z')))
+                .collect();
+            prop_assert_eq!(found, expected);
+            prop_assert!(scanner.at_boundary());
+        }
+
+        #[test]
+        fn d03_any_bytes_are_scanned_or_reported(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Scanner::default().scan(&bytes, |_| ());
+        }
+    }
+}
