@@ -1,0 +1,3 @@
+//! The control plane: everything that is not on the way of a query.
+
+pub mod config;
