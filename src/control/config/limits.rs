@@ -86,3 +86,102 @@ pub(super) fn read_timeouts(section: &mut Section) -> Timeouts {
         verifier_max_age: section.duration("verifier_max_age", 5 * SECOND, VERIFIER_AGE),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::super::fixture::{accepted, refused};
+    use std::time::Duration;
+
+    #[test]
+    fn numbers_have_limits() {
+        for (value, found) in [
+            ("-1", "-1"),
+            ("1025", "1025"),
+            ("1.5", "1.5"),
+            ("\"4\"", "\"4\""),
+        ] {
+            refused(
+                &format!("[runtime]\nworkers = {value}"),
+                &[&format!(
+                    "runtime.workers: expected a number from 0 to 1024, found {found}"
+                )],
+            );
+        }
+        let cap = |n: u32| accepted(&format!("[limits]\nmax_unauthenticated_per_address = {n}"));
+        assert_eq!(cap(0).limits.max_unauthenticated_per_address, None);
+        assert!(cap(1).limits.max_unauthenticated_per_address.is_some());
+    }
+
+    /// Each key of `[timeouts]` with its limits, as a problem shows them.
+    const DURATIONS: [(&str, &str); 7] = [
+        ("client_login_timeout", "1ms to 1day"),
+        ("drain_timeout", "1ms to 1day"),
+        ("server_connect_timeout", "1ms to 1day"),
+        ("server_close_timeout", "1ms to 1day"),
+        ("session_wait", "0s to 1day"),
+        ("failover_wait", "0s to 1day"),
+        ("verifier_max_age", "1s to 5s"),
+    ];
+
+    fn duration_of(settings: &Settings, key: &str) -> Duration {
+        let timeouts = &settings.timeouts;
+        match key {
+            "client_login_timeout" => timeouts.client_login,
+            "drain_timeout" => timeouts.drain,
+            "server_connect_timeout" => timeouts.server_connect,
+            "server_close_timeout" => timeouts.server_close,
+            "session_wait" => timeouts.session_wait,
+            "failover_wait" => timeouts.failover_wait,
+            "verifier_max_age" => timeouts.verifier_max_age,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn c11_every_duration_has_a_unit() {
+        for (key, limits) in DURATIONS {
+            let text = |value: &str| format!("[timeouts]\n{key} = {value}");
+            let read = |value: &str| duration_of(&accepted(&text(value)), key);
+            assert_eq!(read("\"1500ms\""), Duration::from_millis(1500), "{key}");
+            if limits.ends_with("1day") {
+                assert_eq!(read("\"5m\""), Duration::from_secs(300), "{key}");
+            }
+            for bare in ["30", "1.5", "\"30\""] {
+                refused(
+                    &text(bare),
+                    &[&format!(
+                        "timeouts.{key}: expected a duration with its unit, such as \"30s\", \"1500ms\" or \"5m\", found {bare}"
+                    )],
+                );
+            }
+            for wrong in ["\"\"", "\"-1s\"", "\"1 fortnight\"", "true", "\"2days\""] {
+                refused(
+                    &text(wrong),
+                    &[&format!(
+                        "timeouts.{key}: expected a duration from {limits}, found {wrong}"
+                    )],
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn c12_zero_is_off_where_waiting_is_a_choice_and_refused_elsewhere() {
+        for (key, limits) in DURATIONS {
+            for zero in ["0", "\"0\"", "\"0s\""] {
+                let text = format!("[timeouts]\n{key} = {zero}");
+                if limits.starts_with("0s") {
+                    assert_eq!(duration_of(&accepted(&text), key), Duration::ZERO);
+                } else {
+                    refused(
+                        &text,
+                        &[&format!(
+                            "timeouts.{key}: expected a duration from {limits}, found {zero}"
+                        )],
+                    );
+                }
+            }
+        }
+    }
+}

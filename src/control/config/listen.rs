@@ -174,6 +174,7 @@ fn check(section: &Section, listen: &Listen) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::refused;
     use super::*;
 
     #[test]
@@ -225,5 +226,27 @@ mod tests {
         for text in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[fe80::1]:1"] {
             assert!(remote(text), "{text}");
         }
+    }
+
+    #[test]
+    fn listeners_are_unique_and_there_is_one() {
+        refused(
+            "[listen]\nsession = [\"127.0.0.1:5432\"]\ntransaction = [\"[::1]:1\", \"127.0.0.1:5432\"]",
+            &["listen.transaction[1]: 127.0.0.1:5432 is listed at listen.session[0] already"],
+        );
+        refused(
+            "[listen]\nsession = []\ntransaction = []",
+            &["listen.session: expected at least one listener, here or in listen.transaction"],
+        );
+        refused(
+            "[listen]\nsession = \"127.0.0.1:5432\"",
+            &["listen.session: expected a list in [ ], found \"127.0.0.1:5432\""],
+        );
+        refused(
+            "[listen]\nproxy_protocol_from = [\"lb1\", \"10.0.0.1\"]",
+            &[
+                "listen.proxy_protocol_from[0]: expected an IP address or a CIDR block such as \"10.0.0.0/8\", found \"lb1\"",
+            ],
+        );
     }
 }

@@ -15,21 +15,27 @@
 //! A further key is one line in the `read` function of its section and one
 //! paragraph in `config/postern.toml`; a test compares the two.
 
+mod declared;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod limits;
 mod listen;
 mod plans;
 mod problems;
 mod process;
+mod reading;
 #[cfg(test)]
 mod reference;
 mod routing;
 mod section;
 mod service;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod value;
+mod wording;
 
 use std::path::Path;
 
@@ -42,7 +48,9 @@ pub use routing::{Domain, InvalidDomain, Routing};
 pub use service::{Management, Service};
 pub use tls::{CertificateFiles, Tls, TlsMode};
 
-use section::{Reading, Section};
+use declared::Declared;
+use reading::Reading;
+use section::Section;
 
 /// What the configuration means. `Debug` shows no secret.
 #[derive(Debug, Clone)]
@@ -77,7 +85,7 @@ pub struct Settings {
 
 /// Reads a configuration file; paths in it are relative to its directory.
 pub fn load(path: &Path) -> Result<Settings, Problems> {
-    let text = files::read_text(path).map_err(|why| Problems::new(vec![Problem::new("", why)]))?;
+    let text = files::read_text(path).map_err(|why| Problems::new(vec![Problem::new("", &why)]))?;
     let base = path.parent().unwrap_or(Path::new(""));
     parse(&text, base)
 }
@@ -85,7 +93,7 @@ pub fn load(path: &Path) -> Result<Settings, Problems> {
 /// Reads the text of a configuration; paths in it are relative to `base`.
 pub fn parse(text: &str, base: &Path) -> Result<Settings, Problems> {
     let reading = Reading::new(base.to_owned());
-    let settings = reading.read(text, read).flatten();
+    let settings = section::read_file(&reading, text, read).flatten();
     let (mut settings, warnings) = reading.finish(settings)?;
     settings.warnings = warnings;
     Ok(settings)
@@ -123,13 +131,13 @@ fn read(root: &mut Section) -> Option<Settings> {
 }
 
 fn services(root: &mut Section, plans: Option<&Plans>, routing: &Routing) -> Vec<Service> {
-    let mut declared = Vec::new();
+    let mut declared = Declared::default();
     let services = root.sections("services", |section| {
         service::read(section, plans, &mut declared)
     });
     if let Some(name) = &routing.default_service {
         let place = root.at("routing").at("default_service");
-        routing::check_default(name, &declared, &place);
+        declared.check_default(name, &place);
     }
     if declared.is_empty() {
         let text = "no service is declared: every client will be refused";

@@ -1,11 +1,13 @@
 //! The catalogue of service plans: the shipped one, or the operator's.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use super::files;
 use super::problems::Problem;
-use super::section::{Place, Reading, Section};
+use super::reading::{Place, Reading};
+use super::section::{self, Section};
 use super::value::TextSetting;
 use crate::domain::Plan;
 
@@ -86,7 +88,7 @@ fn read_file(path: &Path, place: &Place) -> Option<Plans> {
 /// Reads a catalogue; its problems are reported at the key that names it.
 fn parse(text: &str, place: &Place, name: &str) -> Option<Plans> {
     let reading = Reading::new(PathBuf::new());
-    let plans = reading.read(text, read_catalogue);
+    let plans = section::read_file(&reading, text, read_catalogue);
     let report = |problem: &Problem| place.problem(format!("{name}: {problem}"));
     match reading.finish(plans) {
         Ok((plans, _)) => Some(plans),
@@ -98,9 +100,13 @@ fn parse(text: &str, place: &Place, name: &str) -> Option<Plans> {
 }
 
 pub(super) fn read_catalogue(section: &mut Section) -> Plans {
-    let mut names = Vec::new();
-    let rows = section.sections("plans", |section| read_plan(section, &mut names));
-    if names.is_empty() {
+    let mut names = BTreeSet::new();
+    let mut any = false;
+    let rows = section.sections("plans", |section| {
+        any = true;
+        read_plan(section, &mut names)
+    });
+    if !any {
         section
             .at("plans")
             .problem("expected at least one [[plans]]");
@@ -108,25 +114,69 @@ pub(super) fn read_catalogue(section: &mut Section) -> Plans {
     Plans(rows)
 }
 
-fn read_plan(section: &mut Section, names: &mut Vec<Box<str>>) -> Option<CatalogueRow> {
+fn read_plan(section: &mut Section, names: &mut BTreeSet<Box<str>>) -> Option<CatalogueRow> {
     let name: Option<PlanName> = section.required("name");
-    let name = name.map_or_else(|| "".into(), |name| name.0);
-    if !name.is_empty() && names.contains(&name) {
+    if let Some(PlanName(name)) = &name
+        && !names.insert(name.clone())
+    {
         let place = section.at("name");
-        place.problem(format!("there is a plan {name:?} already"));
+        place.problem(format!("there is a plan \"{name}\" already"));
     }
-    names.push(name.clone());
     let max_connections = section.required_number("max_connections", 1..=100_000);
     let nodes = section.required_number("nodes", 1..=100);
     let backup_retention_days = section.number("backup_retention_days", 0, 0..=36_500);
     let multi_az = section.or("multi_az", false);
     let availability = section.or("availability", "not stated".to_owned());
     let plan = Plan {
-        name,
+        name: name?.0,
         max_connections: NonZeroU32::new(max_connections?)?,
         nodes: nodes?,
         backup_retention_days,
         multi_az,
     };
     Some(CatalogueRow { plan, availability })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Directory, service};
+    use super::super::parse;
+
+    #[test]
+    fn the_catalogues_problems_are_reported_at_the_key_that_names_it() {
+        let directory = Directory::new();
+        let with = |catalogue: &str| {
+            directory.file("plans.toml", catalogue, 0o644);
+            let text = format!("[plans]\nfile = \"plans.toml\"\n{}", service(""));
+            directory.file("orders.password", "x", 0o600);
+            let problems = parse(&text, directory.path()).unwrap_err().to_string();
+            problems.replace(&format!("{}/", directory.path().display()), "")
+        };
+        assert_eq!(
+            with(""),
+            "plans.file: plans.toml: plans: expected at least one [[plans]]"
+        );
+        let row = "[[plans]]\nname = \"a\"\nmax_connections = 1\nnodes = 1\n";
+        assert_eq!(
+            with(&format!("{row}{row}")),
+            "plans.file: plans.toml: plans[1].name: there is a plan \"a\" already"
+        );
+        assert_eq!(
+            with("[[plans]]\nname = \"a b\"\nmax_connections = 100001\nnodes = 0\nstandbys = 1"),
+            "plans.file: plans.toml: plans[0].name: expected a plan's name of 1 to 63 letters, digits, \"-\", \"_\" or \".\"; found \"a b\"\n\
+         plans.file: plans.toml: plans[0].max_connections: expected a number from 1 to 100000, found 100001\n\
+         plans.file: plans.toml: plans[0].nodes: expected a number from 1 to 100, found 0\n\
+         plans.file: plans.toml: plans[0].standbys: unknown key; known here: name, max_connections, nodes, backup_retention_days, multi_az and availability"
+        );
+        assert_eq!(
+            with("[[plans]]\nname = \"a\""),
+            "plans.file: plans.toml: plans[0].max_connections: is missing; expected a number from 1 to 100000\n\
+         plans.file: plans.toml: plans[0].nodes: is missing; expected a number from 1 to 100"
+        );
+        // The plans of another catalogue are those that services can be on.
+        assert_eq!(
+            with(row),
+            "services[0].plan: no plan \"startup-4\" in the catalogue; there are a"
+        );
+    }
 }

@@ -14,10 +14,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(key: impl Into<String>, text: impl Into<String>) -> Self {
+    pub(super) fn new(key: &str, text: &str) -> Self {
         Self {
-            key: key.into(),
-            text: text.into(),
+            key: one_line(key),
+            text: one_line(text),
         }
     }
 
@@ -42,6 +42,12 @@ impl fmt::Display for Problem {
         }
         write!(f, "{}: {}", self.key, self.text)
     }
+}
+
+/// A key or a path may hold any character; a line of a report, or of a log,
+/// holds none that ends it or moves the cursor.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// Every problem of a configuration; prints one per line.
@@ -71,3 +77,20 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::refused;
+
+    #[test]
+    fn a_problem_is_one_line_whatever_it_quotes() {
+        refused(
+            "\"a\\n\\u001b[2J\" = 1\n[log]\nformat = \"\\n\"",
+            &[
+                "log.format: expected \"text\" or \"json\", found \"\\n\"",
+                "a\u{fffd}\u{fffd}[2J: unknown key; known here: runtime, listen, tls, auth, routing, \
+                 metrics, admin, limits, timeouts, log, plans and services",
+            ],
+        );
+    }
+}

@@ -150,6 +150,7 @@ fn is_directive(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::{accepted, refused};
     use super::*;
 
     #[test]
@@ -170,5 +171,21 @@ mod tests {
         for text in ["", "inof", "postern", "info,", "postern=loud", "a=b=c"] {
             assert_eq!(text.parse::<LogFilter>(), Err(InvalidLogFilter), "{text:?}");
         }
+    }
+
+    #[test]
+    fn metrics_can_be_off_and_sockets_have_short_paths() {
+        assert_eq!(accepted("[metrics]\nlisten = \"\"").metrics.listen, None);
+        refused(
+            "[metrics]\nlisten = \"9127\"",
+            &[
+                "metrics.listen: expected \"IP:port\", \"[IPv6]:port\" or \"\" for none, found \"9127\"",
+            ],
+        );
+        let long = "a".repeat(108);
+        refused(
+            &format!("[admin]\nsocket = \"/{long}\""),
+            &["admin.socket: the path of a socket has at most 107 bytes"],
+        );
     }
 }

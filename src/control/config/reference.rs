@@ -10,9 +10,9 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::section::{KnownKey, Reading};
-use super::tests::Directory;
-use super::{Settings, parse, plans, read};
+use super::fixture::Directory;
+use super::reading::{KnownKey, Reading};
+use super::{Settings, parse, plans, read, section};
 
 const REFERENCE: &str = include_str!("../../../config/postern.toml");
 
@@ -64,8 +64,9 @@ fn collect(table: &Table, path: &str, keys: &mut BTreeSet<String>) {
 }
 
 fn known(which: impl Fn(&KnownKey) -> bool) -> BTreeSet<String> {
-    let all = Reading::survey(read);
-    let chosen = all.into_iter().filter(which);
+    let reading = Reading::survey();
+    section::read_file(&reading, "", read);
+    let chosen = reading.into_known().into_iter().filter(which);
     chosen.map(|known| known.pattern).collect()
 }
 
@@ -156,7 +157,9 @@ fn the_shipped_catalogue_is_the_platforms() {
 
 #[test]
 fn the_shipped_catalogue_shows_every_key_of_a_plan() {
-    let known = Reading::survey(plans::read_catalogue);
-    let known: BTreeSet<String> = known.into_iter().map(|key| key.pattern).collect();
+    let reading = Reading::survey();
+    section::read_file(&reading, "", plans::read_catalogue);
+    let known = reading.into_known().into_iter();
+    let known: BTreeSet<String> = known.map(|key| key.pattern).collect();
     assert_eq!(keys(include_str!("../../../config/plans.toml")), known);
 }

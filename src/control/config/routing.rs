@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::section::{Place, Section};
-use super::value::{self, TextSetting};
+use super::section::Section;
+use super::value::TextSetting;
 use crate::domain::ServiceName;
 
 /// The longest host name, in bytes (RFC 1035, 2.3.4).
@@ -93,21 +93,9 @@ pub(super) fn read(section: &mut Section) -> Routing {
     routing
 }
 
-/// The default service must be one of those that the file declares.
-pub(super) fn check_default(name: &ServiceName, declared: &[ServiceName], place: &Place) {
-    if declared.contains(name) {
-        return;
-    }
-    let words: Vec<&str> = declared.iter().map(ServiceName::as_str).collect();
-    let question = match value::nearest(name.as_str(), &words) {
-        Some(near) => format!("; is \"{near}\" meant?"),
-        None => String::new(),
-    };
-    place.problem(format!("no service \"{name}\" is declared{question}"));
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::refused;
     use super::*;
 
     #[test]
@@ -147,5 +135,19 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Domain>(), Err(InvalidDomain), "{text:?}");
         }
+    }
+
+    #[test]
+    fn domains_are_checked_and_unique() {
+        refused(
+            "[routing]\ndomains = [\"a.example\", \"*.example\", \"A.example\"]",
+            &[
+                "routing.domains[1]: expected a domain such as \"db.example.com\"; found \"*.example\"",
+            ],
+        );
+        refused(
+            "[routing]\ndomains = [\"a.example\", \"A.example\"]",
+            &["routing.domains[1]: \"a.example\" is listed twice"],
+        );
     }
 }

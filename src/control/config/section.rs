@@ -9,218 +9,25 @@
 //!   reported and stands for its default until the reading ends;
 //! * a key that nobody asked for is refused, with the nearest one that exists.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::problems::{Problem, Problems};
+use super::reading::{Place, Reading};
 use super::value::{self, Setting};
+use super::{syntax, wording};
 
-/// One reading of one file: where its relative paths begin, and what has been
-/// found so far.
-#[derive(Default)]
-pub(super) struct Reading {
-    base: PathBuf,
-    found: RefCell<Found>,
-    /// Reads one empty section where a list of sections is empty, so that a
-    /// reading of nothing meets every key.
-    survey: bool,
-}
-
-#[derive(Default)]
-struct Found {
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
-    known: Vec<KnownKey>,
-    unknown: Vec<UnknownKey>,
-}
-
-/// A key that the reader asked for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct KnownKey {
-    /// As in `services[].name`.
-    pub(super) pattern: String,
-    /// Whether the program has a value for it when the user has none.
-    pub(super) has_default: bool,
-}
-
-struct UnknownKey {
-    key: String,
-    name: String,
-    siblings: Vec<&'static str>,
-}
-
-impl Reading {
-    /// A reading of a file whose relative paths begin at `base`.
-    pub(super) fn new(base: PathBuf) -> Self {
-        Self {
-            base,
-            ..Self::default()
-        }
-    }
-
-    /// Reads the file's text. `None` if it is no TOML.
-    pub(super) fn read<T>(&self, text: &str, read: impl FnOnce(&mut Section) -> T) -> Option<T> {
-        let root = Place::root(self);
-        match text.parse::<Table>() {
-            Ok(table) => Some(read_section(root, table, read)),
-            Err(error) => {
-                for error in syntax_errors(text, error).values() {
-                    root.problem(error);
-                }
-                None
-            }
-        }
-    }
-
-    /// What was read, with the warnings, if there is no problem.
-    pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
-        let mut found = self.found.into_inner();
-        for unknown in &found.unknown {
-            let text = value::unknown_key(&unknown.name, &unknown.siblings, &found.known);
-            found.problems.push(Problem::new(&unknown.key, text));
-        }
-        match value {
-            Some(value) if found.problems.is_empty() => Ok((value, found.warnings)),
-            _ => Err(Problems::new(found.problems)),
-        }
-    }
-
-    /// Every key that this reader knows, sorted.
-    #[cfg(test)]
-    pub(super) fn survey<T>(read: impl FnOnce(&mut Section) -> T) -> Vec<KnownKey> {
-        let reading = Self {
-            survey: true,
-            ..Self::default()
-        };
-        reading.read("", read);
-        let mut known = reading.found.into_inner().known;
-        known.sort();
-        known
-    }
-}
-
-/// So many errors of the parser are looked at; a file with more is no
-/// configuration.
-const MAX_SYNTAX_ERRORS: usize = 100;
-
-/// What the parser says, with line and column counted from 1: the first error
-/// of each line, because the others tend to follow from it.
-fn syntax_errors(text: &str, error: toml::de::Error) -> BTreeMap<usize, String> {
-    let (_, mut all) = DeTable::parse_recoverable(text);
-    all.push(error);
-    all.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-    let mut lines = BTreeMap::new();
-    for error in all.into_iter().take(MAX_SYNTAX_ERRORS) {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        let message = error.message();
-        let error = format!("line {line}, column {column}: {message}");
-        lines.entry(line).or_insert(error);
-    }
-    lines
-}
-
-/// A place in the file: where a problem is reported.
-#[derive(Clone)]
-pub(super) struct Place<'r> {
+/// Reads a file's text. `None` if it is no TOML.
+pub(super) fn read_file<'r, T>(
     reading: &'r Reading,
-    key: String,
-}
-
-impl<'r> Place<'r> {
-    fn root(reading: &'r Reading) -> Self {
-        Self {
-            reading,
-            key: String::new(),
-        }
-    }
-
-    /// The place of a key below this one.
-    pub(super) fn at(&self, key: &str) -> Self {
-        let dot = if self.key.is_empty() { "" } else { "." };
-        self.with_key(format!("{}{dot}{key}", self.key))
-    }
-
-    /// The place of an element of the list here.
-    pub(super) fn index(&self, index: usize) -> Self {
-        self.with_key(format!("{}[{index}]", self.key))
-    }
-
-    fn with_key(&self, key: String) -> Self {
-        Self {
-            reading: self.reading,
-            key,
-        }
-    }
-
-    /// The path of the key.
-    pub(super) fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Reports what is wrong here.
-    pub(super) fn problem(&self, text: impl Display) {
-        let problem = Problem::new(&self.key, text.to_string());
-        self.reading.found.borrow_mut().problems.push(problem);
-    }
-
-    /// Reports what is odd here, but keeps nothing from starting.
-    pub(super) fn warning(&self, text: impl Display) {
-        let warning = Problem::new(&self.key, text.to_string());
-        self.reading.found.borrow_mut().warnings.push(warning);
-    }
-
-    /// A path as meant: a relative one begins where the file lies.
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        self.reading.base.join(path)
-    }
-
-    fn know(&self, has_default: bool) {
-        let known = KnownKey {
-            pattern: without_indices(&self.key),
-            has_default,
-        };
-        let mut found = self.reading.found.borrow_mut();
-        if !found.known.contains(&known) {
-            found.known.push(known);
-        }
-    }
-
-    fn unknown(&self, name: String, siblings: &[&'static str]) {
-        let unknown = UnknownKey {
-            key: self.at(&name).key,
-            name,
-            siblings: siblings.to_vec(),
-        };
-        self.reading.found.borrow_mut().unknown.push(unknown);
-    }
-}
-
-/// `services[12].name` → `services[].name`
-fn without_indices(key: &str) -> String {
-    let mut inside = false;
-    key.chars()
-        .filter(|c| {
-            inside = (inside || *c == '[') && *c != ']';
-            !(inside && c.is_ascii_digit())
-        })
-        .collect()
-}
-
-/// A table whose keys are taken one by one.
-pub(super) struct Section<'r> {
-    place: Place<'r>,
-    table: Table,
-    known: Vec<&'static str>,
+    text: &str,
+    read: impl FnOnce(&mut Section<'r>) -> T,
+) -> Option<T> {
+    let root = Place::root(reading);
+    let report = |errors: Vec<String>| errors.iter().for_each(|error| root.problem(error));
+    let table = syntax::table(text).map_err(report).ok()?;
+    Some(read_section(root, table, read))
 }
 
 /// Reads a table and refuses what is left of it.
@@ -241,10 +48,22 @@ fn read_section<'r, T>(
     value
 }
 
+/// A table whose keys are taken one by one.
+pub(super) struct Section<'r> {
+    place: Place<'r>,
+    table: Table,
+    known: Vec<&'static str>,
+}
+
 impl<'r> Section<'r> {
     /// The place of one of this section's keys.
     pub(super) fn at(&self, key: &str) -> Place<'r> {
         self.place.at(key)
+    }
+
+    /// Whether the user wrote this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     /// A key that may be absent.
@@ -265,7 +84,7 @@ impl<'r> Section<'r> {
 
     /// A key that must be there.
     pub(super) fn required<T: Setting>(&mut self, key: &'static str) -> Option<T> {
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             let missing = format!("is missing; expected {}", T::EXPECTED);
             self.at(key).problem(missing);
         }
@@ -304,7 +123,7 @@ impl<'r> Section<'r> {
         limits: RangeInclusive<T>,
     ) -> Option<T> {
         self.at(key).know(false);
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             let expected = value::within(&limits);
             self.at(key)
                 .problem(format!("is missing; expected {expected}"));
@@ -345,8 +164,8 @@ impl<'r> Section<'r> {
             None => Table::new(),
             Some((Value::Table(table), _)) => table,
             Some((other, place)) => {
-                let found = value::found(&other);
-                place.problem(format!("expected a section [{}], found {found}", place.key));
+                let found = wording::found(&other);
+                place.problem(format!("expected a section, found {found}"));
                 Table::new()
             }
         };
@@ -366,7 +185,7 @@ impl<'r> Section<'r> {
     }
 
     fn tables(&mut self, key: &'static str) -> Vec<Table> {
-        if self.place.reading.survey {
+        if self.place.is_surveyed() {
             return vec![Table::new()];
         }
         let Some((value, place)) = self.take(key) else {
@@ -375,10 +194,10 @@ impl<'r> Section<'r> {
         let table = |value: &Value| value.as_table().cloned();
         let list = value.as_array().map(|list| list.iter().map(table));
         list.and_then(Iterator::collect).unwrap_or_else(|| {
-            let found = value::found(&value);
+            let found = wording::found(&value);
             place.problem(format!(
                 "expected sections [[{}]], found {found}",
-                place.key
+                place.key()
             ));
             Vec::new()
         })
@@ -388,5 +207,24 @@ impl<'r> Section<'r> {
         self.known.push(key);
         let value = self.table.remove(key)?;
         Some((value, self.at(key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::refused;
+
+    #[test]
+    fn sections_and_lists_of_them_are_told_apart() {
+        refused("tls = 5", &["tls: expected a section, found 5"]);
+        refused(
+            "[services]\nname = \"orders\"",
+            &["services: expected sections [[services]], found a section"],
+        );
+        refused("[[log]]", &["log: expected a section, found a list"]);
+        refused(
+            "services = [5]",
+            &["services: expected sections [[services]], found a list"],
+        );
     }
 }

@@ -1,11 +1,14 @@
 //! The services that the file declares.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
-use super::files;
+use super::declared::Declared;
+use super::files::{Password, ReadableFile};
 use super::plans::Plans;
+use super::reading::Place;
 use super::section::Section;
-use super::value;
+use super::wording;
 use crate::domain::allowlist::AllowEntry;
 use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, Plan, Secret, ServiceName};
 
@@ -52,18 +55,17 @@ const NODE_TLS: [(&str, NodeTls); 5] = [
     ("verify-full", NodeTls::VerifyFull),
 ];
 
-/// Reads one of `[[services]]`, and adds its name to those declared, whether
-/// or not the rest of it can be read.
+/// Reads one of `[[services]]`.
 pub(super) fn read(
     section: &mut Section,
     plans: Option<&Plans>,
-    declared: &mut Vec<ServiceName>,
+    declared: &mut Declared,
 ) -> Option<Service> {
     let name = name(section, declared);
     let kind = section.choice("kind", &KINDS, Kind::PostgreSql);
     let plan = plan(section, plans);
     let allowlist = Allowlist::new(section.or("allowlist", everybody()));
-    let nodes = nodes(section, plan.as_ref());
+    let nodes = nodes(section, plan.as_ref(), declared);
     let node_tls = section.choice("node_tls", &NODE_TLS, NodeTls::Prefer);
     let node_ca = node_ca(section, node_tls);
     let management = section.section("management", management);
@@ -79,13 +81,9 @@ pub(super) fn read(
     })
 }
 
-fn name(section: &mut Section, declared: &mut Vec<ServiceName>) -> Option<ServiceName> {
+fn name(section: &mut Section, declared: &mut Declared) -> Option<ServiceName> {
     let name: ServiceName = section.required("name")?;
-    if declared.contains(&name) {
-        let place = section.at("name");
-        place.problem(format!("there is a service \"{name}\" already"));
-    }
-    declared.push(name.clone());
+    declared.add_name(&name, &section.at("name"));
     Some(name)
 }
 
@@ -96,7 +94,7 @@ fn plan(section: &mut Section, plans: Option<&Plans>) -> Option<Plan> {
     let plan = plans.find(&name).cloned();
     if plan.is_none() {
         let names = plans.names();
-        let question = match value::nearest(&name, &names) {
+        let question = match wording::nearest(&name, &names) {
             Some(near) => format!("is \"{near}\" meant?"),
             None => format!("there are {}", names.join(", ")),
         };
@@ -113,52 +111,158 @@ fn everybody() -> Vec<AllowEntry> {
     vec![AllowEntry::Block(v4.into()), AllowEntry::Block(v6.into())]
 }
 
-fn nodes(section: &mut Section, plan: Option<&Plan>) -> Option<Vec<NodeAddress>> {
+fn nodes(
+    section: &mut Section,
+    plan: Option<&Plan>,
+    declared: &mut Declared,
+) -> Option<Vec<NodeAddress>> {
     let nodes: Vec<NodeAddress> = section.required("nodes")?;
     let place = section.at("nodes");
     if nodes.is_empty() {
         place.problem("expected at least one node");
+        return None;
     }
     for (index, node) in nodes.iter().enumerate() {
-        if nodes[..index].contains(node) {
-            place
-                .index(index)
-                .problem(format!("{node} is listed twice"));
-        }
+        declared.add_node(node, &place.index(index), place.key());
     }
     if let Some(plan) = plan {
-        let (listed, name) = (nodes.len(), &plan.name);
-        let promised = plan.nodes as usize;
-        let text = format!("plan \"{name}\" has nodes: {promised}, listed: {listed}");
-        if listed > promised {
-            place.problem(text);
-        } else if listed < promised && listed > 0 {
-            place.warning(text);
-        }
+        compare_with_plan(nodes.len(), plan, &place);
     }
     Some(nodes)
 }
 
+/// More nodes than the plan promises are a mistake; fewer may be on their way.
+fn compare_with_plan(listed: usize, plan: &Plan, place: &Place) {
+    let promised = plan.nodes as usize;
+    let text = format!("{listed} listed, plan \"{}\" has {promised}", plan.name);
+    match listed.cmp(&promised) {
+        Ordering::Less => place.warning(text),
+        Ordering::Equal => {}
+        Ordering::Greater => place.problem(text),
+    }
+}
+
 fn node_ca(section: &mut Section, node_tls: NodeTls) -> Option<PathBuf> {
     let verifies = matches!(node_tls, NodeTls::VerifyCa | NodeTls::VerifyFull);
-    if verifies {
-        return files::required_file(section, "node_ca");
-    }
-    let node_ca = files::optional_file(section, "node_ca");
-    if node_ca.is_some() {
+    let node_ca: Option<ReadableFile> = if verifies {
+        section.required("node_ca")
+    } else {
+        section.optional("node_ca")
+    };
+    if node_ca.is_some() && !verifies {
         let place = section.at("node_ca");
         place.warning("is used with node_tls = \"verify-ca\" or \"verify-full\" only");
     }
-    node_ca
+    node_ca.map(|file| file.0)
 }
 
 fn management(section: &mut Section) -> Option<Management> {
     let user = section.required("user");
-    let password = files::required_password(section, "password_file");
+    let password: Option<Password> = section.required("password_file");
     let database = section.or("database", "postgres".to_owned());
     Some(Management {
         user: user?,
-        password: password?,
+        password: password?.0,
         database,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{accepted, refused, service};
+
+    #[test]
+    fn a_service_keeps_its_plans_promise() {
+        refused(
+            &service("nodes = [\"db1:5432\", \"db2:5432\"]"),
+            &["services[0].nodes: 2 listed, plan \"startup-4\" has 1"],
+        );
+        refused(
+            &service("nodes = []"),
+            &["services[0].nodes: expected at least one node"],
+        );
+        refused(
+            &service("plan = \"premium-4\"\nnodes = [\"db1:5432\", \"db2:5432\", \"db1:5432\"]"),
+            &["services[0].nodes[2]: db1:5432 is listed at services[0].nodes[0] already"],
+        );
+        refused(
+            &service("plan = \"gold\""),
+            &[
+                "services[0].plan: no plan \"gold\" in the catalogue; there are hobbyist, startup-4, business-4, business-16, premium-4, premium-8",
+            ],
+        );
+        let settings = accepted(&service("plan = \"premium-4\""));
+        assert_eq!(
+            settings.warnings[0].to_string(),
+            "services[0].nodes: 1 listed, plan \"premium-4\" has 3"
+        );
+    }
+
+    #[test]
+    fn each_required_key_of_a_service_is_missed() {
+        for (line, problem) in [
+            (
+                "name",
+                "services[0].name: is missing; expected a service name",
+            ),
+            (
+                "plan",
+                "services[0].plan: is missing; expected a text that is not empty",
+            ),
+            (
+                "nodes",
+                "services[0].nodes: is missing; expected a list in [ ]",
+            ),
+        ] {
+            refused(&without(line), &[problem]);
+        }
+        refused(
+            &service("name = \"orders-ro\""),
+            &[
+                "services[0].name: a service name does not end in \"-\", \"-ro\" or \"-pooler\"; found \"orders-ro\"",
+            ],
+        );
+        refused(
+            &service("nodes = [\"db1\"]"),
+            &[
+                "services[0].nodes[0]: a node address ends in \":port\", as in \"db1.internal:5432\" or \"[::1]:5432\"; found \"db1\"",
+            ],
+        );
+        refused(
+            &service("kind = \"mysql\""),
+            &["services[0].kind: expected \"postgresql\" or \"vector\", found \"mysql\""],
+        );
+    }
+
+    #[test]
+    fn verified_nodes_need_an_authority() {
+        refused(
+            &service("node_tls = \"verify-full\""),
+            &["services[0].node_ca: is missing; expected a path"],
+        );
+        let settings = accepted(&service(
+            "node_tls = \"verify-ca\"\nnode_ca = \"nodes-ca.crt\"",
+        ));
+        assert!(settings.services[0].node_ca.is_some());
+    }
+
+    #[test]
+    fn an_empty_allowlist_lets_nobody_in() {
+        let local = crate::domain::ClientAddress::Local;
+        let admits = |keys| {
+            accepted(&service(keys)).services[0]
+                .allowlist
+                .permits(&local)
+        };
+        assert!(admits(""));
+        assert!(admits("allowlist = [\"local\"]"));
+        assert!(!admits("allowlist = []"));
+    }
+
+    fn without(line: &str) -> String {
+        let service = service("");
+        assert!(service.contains(line));
+        let others = service.lines().filter(|l| !l.starts_with(line));
+        others.collect::<Vec<_>>().join("\n")
+    }
 }

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use toml::Value;
 
-use super::section::{KnownKey, Place};
+use super::reading::Place;
+use super::wording::{found, listed};
 use crate::domain::allowlist::AllowEntry;
 use crate::domain::{NodeAddress, ServiceName};
 
@@ -78,7 +79,7 @@ impl Setting for PathBuf {
 
     fn read(value: &Value, place: &Place) -> Option<Self> {
         let text = text(value, place, Self::EXPECTED)?;
-        let usable = !text.is_empty() && !text.contains('\0');
+        let usable = !text.is_empty() && !text.contains(char::is_control);
         let path = usable.then(|| place.resolve(text));
         or_mismatch(path, value, place, Self::EXPECTED)
     }
@@ -91,8 +92,22 @@ impl Setting for IpNet {
         let text = text(value, place, Self::EXPECTED)?;
         let block = text.parse::<IpNet>().ok();
         let block = block.or_else(|| text.parse::<IpAddr>().ok().map(Self::from));
-        or_mismatch(block, value, place, Self::EXPECTED)
+        or_mismatch(block.map(canonical), value, place, Self::EXPECTED)
     }
+}
+
+/// A block of IPv4 addresses mapped into IPv6 as the IPv4 block it means:
+/// addresses of clients are canonical too.
+fn canonical(block: IpNet) -> IpNet {
+    let mapped = match block {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => {
+            let length = v6.prefix_len() - 96;
+            let v4 = v6.addr().to_ipv4_mapped();
+            v4.and_then(|v4| Ipv4Net::new(v4, length).ok())
+        }
+        IpNet::V6(_) | IpNet::V4(_) => None,
+    };
+    mapped.map_or(block, IpNet::V4)
 }
 
 /// An address to listen on, or `""` for none.
@@ -208,62 +223,47 @@ fn or_mismatch<T>(read: Option<T>, value: &Value, place: &Place, expected: &str)
     read
 }
 
-/// The longest excerpt of a value that a problem shows, in characters.
-const MAX_EXCERPT: usize = 60;
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{accepted, refused};
 
-/// A value as a problem shows it.
-pub(super) fn found(value: &Value) -> String {
-    match value {
-        Value::String(text) => quoted(text),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Table(_) => "a section".to_owned(),
-        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {
-            value.to_string()
+    #[test]
+    fn blocks_are_canonical() {
+        let text =
+            "[tls]\nplain_from = [\"::ffff:10.0.0.0/104\", \"::ffff:10.0.0.1\", \"2001:db8::/32\"]";
+        let blocks = accepted(text).tls.plain_from;
+        let shown: Vec<String> = blocks.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.0.0.0/8", "10.0.0.1/32", "2001:db8::/32"]);
+    }
+
+    #[test]
+    fn paths_and_texts_hold_something() {
+        for (value, found) in [
+            ("\"\"", "\"\""),
+            ("\"a\\nb\"", "\"a\\nb\""),
+            ("true", "true"),
+        ] {
+            refused(
+                &format!("[admin]\nsocket = {value}"),
+                &[&format!("admin.socket: expected a path, found {found}")],
+            );
         }
     }
-}
 
-fn quoted(text: &str) -> String {
-    if text.chars().count() <= MAX_EXCERPT {
-        return format!("{text:?}");
-    }
-    let start: String = text.chars().take(MAX_EXCERPT).collect();
-    format!("{start:?}…")
-}
-
-/// `a, b or c`
-fn listed(words: &[String], conjunction: &str) -> String {
-    match words {
-        [] => String::new(),
-        [only] => only.clone(),
-        [rest @ .., last] => format!("{} {conjunction} {last}", rest.join(", ")),
-    }
-}
-
-/// What to say about a key that nobody asked for.
-pub(super) fn unknown_key(name: &str, siblings: &[&str], all: &[KnownKey]) -> String {
-    let ending = format!(".{name}");
-    let elsewhere = all.iter().map(|known| known.pattern.as_str());
-    let elsewhere = elsewhere.filter(|pattern| pattern.ends_with(&ending));
-    match (nearest(name, siblings), elsewhere.min()) {
-        (Some(near), _) => format!("unknown key; is {near:?} meant?"),
-        (None, Some(pattern)) => format!("unknown key; is {pattern:?} meant?"),
-        (None, None) => {
-            let known: Vec<String> = siblings.iter().map(ToString::to_string).collect();
-            format!("unknown key; known here: {}", listed(&known, "and"))
+    #[test]
+    fn each_type_of_value_is_shown() {
+        for (value, found) in [
+            ("[1]", "a list"),
+            ("{ a = 1 }", "a section"),
+            ("1.5", "1.5"),
+            ("1979-05-27", "1979-05-27"),
+        ] {
+            refused(
+                &format!("[log]\nformat = {value}"),
+                &[&format!(
+                    "log.format: expected \"text\" or \"json\", found {found}"
+                )],
+            );
         }
     }
-}
-
-/// How alike two words must be for one to be taken for the other; 1 is equal.
-const ALIKE: f64 = 0.6;
-
-/// The word most like this one, if one is like it at all.
-pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
-    let likeness = |other: &str| strsim::normalized_damerau_levenshtein(word, other);
-    let best = words
-        .iter()
-        .map(|other| (likeness(other), *other))
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= ALIKE).then_some(best.1)
 }
