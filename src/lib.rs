@@ -5,6 +5,11 @@
 //! `tests/architecture.rs` says so.
 
 pub mod auth;
+pub mod cluster;
 pub mod control;
+pub mod directory;
 pub mod domain;
+pub mod metrics;
+pub mod net;
+pub mod shutdown;
 pub mod wire;

@@ -1,0 +1,15 @@
+//! What the data path reads: the published snapshot, the live sessions, and
+//! the keys that cancel their queries.
+//!
+//! The control plane writes here and the data path reads; neither calls the
+//! other.
+
+pub mod cancel_keys;
+pub mod clock;
+pub mod roster;
+pub mod snapshot;
+
+pub use cancel_keys::CancelKeys;
+pub use clock::CoarseClock;
+pub use roster::{Roster, Seat};
+pub use snapshot::{Directory, Node, Routing, Service, Snapshot, Topology};

@@ -1,0 +1,110 @@
+//! The snapshot: all services, their plans, nodes and topology, as one value
+//! that is replaced whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::domain::refusal::Unavailable;
+use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, Plan, ServiceName};
+
+/// A service as the data path sees it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// PostgreSQL or vector.
+    pub kind: Kind,
+    /// The plan it is on.
+    pub plan: Arc<Plan>,
+    /// Who may come in.
+    pub allowlist: Allowlist,
+    /// Its nodes, in configured order.
+    pub nodes: Vec<Arc<Node>>,
+    /// Which of them serves what.
+    pub topology: Topology,
+}
+
+/// A node and what Postern may do with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The service it belongs to.
+    pub service: ServiceName,
+    /// Its identity and where it is.
+    pub address: NodeAddress,
+    /// How connections to it are encrypted.
+    pub tls: NodeTls,
+    /// PEM certificates of the authorities that `verify-ca` and `verify-full`
+    /// trust.
+    pub authorities: Option<Arc<str>>,
+    /// Slots: this Postern's share of the plan's connections (decision 12).
+    pub capacity: u32,
+}
+
+/// What is known about a service's nodes.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    /// The node that takes writes, or why there is none.
+    pub primary: Result<Arc<Node>, Unavailable>,
+}
+
+/// How hosts and options are turned into services.
+#[derive(Debug, Clone, Default)]
+pub struct Routing {
+    /// Lower-case domains below which services have host names.
+    pub domains: Vec<String>,
+    /// Whom a client means that names no service.
+    pub default_service: Option<ServiceName>,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The services by name.
+    pub services: HashMap<ServiceName, Arc<Service>>,
+    /// How clients name them.
+    pub routing: Routing,
+}
+
+/// The place where the current snapshot is found.
+#[derive(Debug)]
+pub struct Directory {
+    current: ArcSwap<Snapshot>,
+    published: watch::Sender<u64>,
+}
+
+impl Directory {
+    /// A directory that begins with this snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self { current: ArcSwap::from_pointee(snapshot), published: watch::Sender::new(0) }
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// The service of this name, as it is now.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<Arc<Service>> {
+        self.current.load().services.get(name).cloned()
+    }
+
+    /// Replaces the snapshot by what `change` makes of the current one. Only
+    /// the control plane calls this, from one task at a time.
+    pub fn publish(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
+        let next = change(&self.current.load());
+        self.current.store(Arc::new(next));
+        self.published.send_modify(|version| *version += 1);
+    }
+
+    /// Follows publications: waits on the receiver, then reads anew.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+}

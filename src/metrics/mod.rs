@@ -1,0 +1,213 @@
+//! Counters and histograms that the program adds to while it runs.
+//!
+//! What can be counted by looking (sessions, slots, bytes) is not kept here
+//! but looked up when somebody asks (`control::exposition`). Series by service
+//! are counters and gauges only; histograms are by endpoint (decision 41).
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+use crate::domain::{PoolMode, ServiceName};
+
+/// Seconds: from a login on the same host to one that waited for a failover.
+const LOGIN_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// The program's own counts.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    refusals: IntCounterVec,
+    logins: HistogramVec,
+    server_connects: HistogramVec,
+    cancels: IntCounterVec,
+    sessions: IntCounterVec,
+    /// Connections accepted, before anything is known of them.
+    pub accepted: IntCounter,
+    /// Connections closed for being one too many before authentication.
+    pub crowded_out: IntCounter,
+    /// Connections that are not authenticated yet.
+    pub unauthenticated: IntGauge,
+    /// accept() errors: descriptors or memory ran out.
+    pub accept_errors: IntCounter,
+    /// Backends ended by force because they had not closed in time.
+    pub terminated_backends: IntCounter,
+}
+
+/// What came of a cancel request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// Sent to the server.
+    Forwarded,
+    /// No session has this key.
+    UnknownKey,
+    /// The session's allowlist does not permit the address.
+    NotPermitted,
+    /// Too many wrong keys from this address.
+    Limited,
+    /// The server could not be reached.
+    Failed,
+}
+
+impl CancelOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::UnknownKey => "unknown_key",
+            Self::NotPermitted => "not_permitted",
+            Self::Limited => "limited",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All counts at zero.
+    ///
+    /// # Panics
+    /// If two metrics had one name, which the tests rule out.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let register = Register(&registry);
+        Self {
+            refusals: register.counters(
+                "postern_refusals_total",
+                "Clients turned away or sessions ended by Postern, by reason",
+                &["service", "reason"],
+            ),
+            logins: register.histogram(
+                "postern_login_duration_seconds",
+                "Time from a client's first byte to the answer to its login",
+                &["endpoint"],
+            ),
+            server_connects: register.histogram(
+                "postern_server_connect_duration_seconds",
+                "Time to connect to a node and log in there",
+                &["endpoint"],
+            ),
+            cancels: register.counters(
+                "postern_cancels_total",
+                "Cancel requests, by what came of them",
+                &["outcome"],
+            ),
+            sessions: register.counters(
+                "postern_sessions_total",
+                "Sessions that were let in",
+                &["service", "endpoint"],
+            ),
+            accepted: register.counter("postern_connections_accepted_total", "Connections accepted"),
+            crowded_out: register.counter(
+                "postern_connections_crowded_out_total",
+                "Connections closed at once: too many were not authenticated yet",
+            ),
+            unauthenticated: register.gauge(
+                "postern_unauthenticated_connections",
+                "Connections that are not authenticated yet",
+            ),
+            accept_errors: register.counter(
+                "postern_accept_errors_total",
+                "accept() errors, such as running out of descriptors",
+            ),
+            terminated_backends: register.counter(
+                "postern_terminated_backends_total",
+                "Server processes ended by pg_terminate_backend because they did not close in time",
+            ),
+            registry,
+        }
+    }
+
+    /// Counts a refusal. The service is named only once the client has proved
+    /// who it is, or is known to be real: names a stranger made up never
+    /// become series.
+    pub fn refused(&self, service: Option<&ServiceName>, reason: &str) {
+        let service = service.map_or("", ServiceName::as_str);
+        self.refusals.with_label_values(&[service, reason]).inc();
+    }
+
+    /// A client's login was answered.
+    pub fn login_answered(&self, mode: PoolMode, seconds: f64) {
+        self.logins.with_label_values(&[mode.label()]).observe(seconds);
+    }
+
+    /// A server connection was made.
+    pub fn server_connected(&self, mode: PoolMode, seconds: f64) {
+        self.server_connects.with_label_values(&[mode.label()]).observe(seconds);
+    }
+
+    /// A session began.
+    pub fn session_began(&self, service: &ServiceName, mode: PoolMode) {
+        self.sessions.with_label_values(&[service.as_str(), mode.label()]).inc();
+    }
+
+    /// A cancel request was dealt with.
+    pub fn cancel_handled(&self, outcome: CancelOutcome) {
+        self.cancels.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// How often clients were refused for this reason, over all services.
+    #[must_use]
+    pub fn refusals(&self, service: Option<&ServiceName>, reason: &str) -> u64 {
+        let service = service.map_or("", ServiceName::as_str);
+        self.refusals.with_label_values(&[service, reason]).get()
+    }
+
+    /// All of them, for the exposition.
+    #[must_use]
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn add<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> C {
+        let collector = made.expect("metric names and labels are constants");
+        self.0.register(Box::new(collector.clone())).expect("each metric is registered once");
+        collector
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(LOGIN_BUCKETS.to_vec());
+        self.add(HistogramVec::new(options, labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_counts() {
+        let metrics = Metrics::new();
+        metrics.refused(None, "not_permitted");
+        metrics.refused(None, "not_permitted");
+        metrics.cancel_handled(CancelOutcome::Forwarded);
+        metrics.login_answered(PoolMode::Session, 0.003);
+        assert_eq!(metrics.refusals(None, "not_permitted"), 2);
+        assert!(metrics.gather().iter().any(|family| family.name() == "postern_cancels_total"));
+    }
+}
