@@ -123,6 +123,18 @@ fn a_file_of_more_than_16_mib_is_refused() {
     );
 }
 
+#[test]
+fn nesting_without_end_is_refused() {
+    let many = 100_000;
+    for text in [
+        format!("a = {}", "[".repeat(many)),
+        format!("a{} = 1", ".a".repeat(many)),
+        format!("[a{}]", ".a".repeat(many)),
+    ] {
+        assert!(parse(&text, Path::new("/nonexistent")).is_err());
+    }
+}
+
 /// Replaces parts of the reference by something else.
 fn mutated() -> impl Strategy<Value = String> {
     let text = reference::uncommented();
