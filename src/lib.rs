@@ -4,6 +4,7 @@
 //! floors below its own, siblings never import each other, and
 //! `tests/architecture.rs` says so.
 
+pub mod admission;
 pub mod auth;
 pub mod cluster;
 pub mod control;
@@ -11,5 +12,8 @@ pub mod directory;
 pub mod domain;
 pub mod metrics;
 pub mod net;
+pub mod pool;
+pub mod routing;
 pub mod shutdown;
+pub mod upstream;
 pub mod wire;

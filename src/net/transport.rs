@@ -39,14 +39,14 @@ pub struct TlsStream {
 impl TlsStream {
     /// Goes on with a session whose handshake is done.
     #[must_use]
-    pub fn new(
-        socket: Socket,
-        mut session: rustls::Connection,
-        early: BytesMut,
-    ) -> Self {
+    pub fn new(socket: Socket, mut session: rustls::Connection, early: BytesMut) -> Self {
         // Bounded by the relay, which gives one chunk at a time.
         session.set_buffer_limit(None);
-        Self { socket, session, early }
+        Self {
+            socket,
+            session,
+            early,
+        }
     }
 }
 
@@ -129,7 +129,11 @@ impl TlsStream {
                 }
                 read => return Poll::Ready(read),
             }
-            let Self { socket, session, early } = self;
+            let Self {
+                socket,
+                session,
+                early,
+            } = self;
             match session.read_tls(&mut Ciphertext { socket, cx, early }) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(error) => return Poll::Ready(Err(error)),
@@ -159,7 +163,11 @@ impl TlsStream {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { socket, session, early } = self;
+        let Self {
+            socket,
+            session,
+            early,
+        } = self;
         while session.wants_write() {
             match session.write_tls(&mut Ciphertext { socket, cx, early }) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
@@ -179,7 +187,9 @@ fn poll_read(
     scratch: &mut [u8],
 ) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(scratch);
-    Pin::new(socket).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+    Pin::new(socket)
+        .poll_read(cx, &mut buf)
+        .map_ok(|()| buf.filled().len())
 }
 
 /// The socket as rustls wants it: blocking calls that would block.

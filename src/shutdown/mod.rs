@@ -26,7 +26,9 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Running) }
+        Self {
+            phase: watch::Sender::new(Phase::Running),
+        }
     }
 }
 

@@ -1,0 +1,155 @@
+//! Closes server connections, and keeps their slots until the server has let
+//! go (decision 8).
+//!
+//! ```text
+//! busy? → CancelRequest → Terminate → FIN → read to EOF ──▶ slot free
+//!                                        └ server_close_timeout
+//!                                            → pg_terminate_backend, again
+//!                                              and again, until EOF or the
+//!                                              process is gone ──▶ slot free
+//! ```
+//!
+//! PostgreSQL leaves shared memory before it closes the socket, so a slot that
+//! is freed at EOF is never one too many in `pg_stat_activity`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::slots::Slot;
+use crate::directory::Node;
+use crate::net::Connection;
+use crate::upstream::Dialer;
+use crate::upstream::cancel::{Backend, cancel};
+use crate::wire::login::TERMINATE;
+
+/// Between two attempts to end a backend by force.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the management connection says about a backend it was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReaperAnswer {
+    /// `pg_stat_activity` does not show the process any more.
+    Gone,
+    /// It was told to end, or may not be told.
+    Told,
+    /// The node does not answer.
+    Unreachable,
+}
+
+/// The future of [`BackendReaper::terminate`].
+pub type ReaperFuture<'a> = Pin<Box<dyn Future<Output = ReaperAnswer> + Send + 'a>>;
+
+/// Ends backends by force: the management connection does it.
+pub trait BackendReaper: Send + Sync {
+    /// Terminates a backend of Postern's if it is still there.
+    fn terminate<'a>(&'a self, node: &'a Node, process_id: u32) -> ReaperFuture<'a>;
+}
+
+/// Closes connections on the data path's runtime.
+#[derive(Clone)]
+pub struct Closer {
+    dialer: Dialer,
+    reaper: Arc<dyn BackendReaper>,
+    runtime: Handle,
+    close_timeout: Duration,
+}
+
+/// A connection that nobody needs any more.
+#[derive(Debug)]
+pub struct Leftover {
+    /// The connection itself.
+    pub connection: Connection,
+    /// Its slot.
+    pub slot: Slot,
+    /// Where it leads.
+    pub node: Arc<Node>,
+    /// The backend at its end, or 0 if the login did not come that far.
+    pub process_id: u32,
+    /// Set if a query may be under way that nobody waits for.
+    pub cancel: Option<Backend>,
+}
+
+impl Closer {
+    /// A closer that gives servers this long to close.
+    #[must_use]
+    pub fn new(
+        dialer: Dialer,
+        reaper: Arc<dyn BackendReaper>,
+        runtime: Handle,
+        close_timeout: Duration,
+    ) -> Self {
+        Self {
+            dialer,
+            reaper,
+            runtime,
+            close_timeout,
+        }
+    }
+
+    /// Takes a connection over. Returns at once; the slot is free when the
+    /// server has let go.
+    pub fn close(&self, mut leftover: Leftover) {
+        leftover.slot.closing();
+        let closer = self.clone();
+        self.runtime
+            .spawn(async move { closer.see_off(leftover).await });
+    }
+
+    async fn see_off(&self, leftover: Leftover) {
+        let Leftover {
+            mut connection,
+            slot,
+            node,
+            process_id,
+            cancel,
+        } = leftover;
+        let deadline = Instant::now() + self.close_timeout;
+        if let Some(backend) = cancel {
+            self.cancel(&node, &backend, deadline).await;
+        }
+        // A server that reads no more still has to be waited for.
+        let _ = timeout_at(deadline, say_goodbye(&mut connection)).await;
+        if timeout_at(deadline, connection.read_to_end())
+            .await
+            .is_err()
+        {
+            self.insist(&mut connection, &node, process_id).await;
+        }
+        drop(slot);
+    }
+
+    async fn cancel(&self, node: &Node, backend: &Backend, deadline: Instant) {
+        if let Err(error) = cancel(&self.dialer, node, backend, deadline).await {
+            tracing::debug!(%error, node = %node.address, "could not cancel an abandoned query");
+        }
+    }
+
+    /// Reads on while the backend is told to end once a second. The slot is
+    /// held as long as it may be there: also when its node does not answer.
+    async fn insist(&self, connection: &mut Connection, node: &Node, process_id: u32) {
+        loop {
+            if process_id != 0 {
+                let answer = self.reaper.terminate(node, process_id).await;
+                tracing::info!(
+                    service = %node.service, node = %node.address, process_id, ?answer,
+                    "a server process had not closed in time and is being terminated"
+                );
+                if answer == ReaperAnswer::Gone {
+                    return;
+                }
+            }
+            if timeout(RETRY, connection.read_to_end()).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+async fn say_goodbye(connection: &mut Connection) -> std::io::Result<()> {
+    connection.send(&TERMINATE).await?;
+    connection.close().await
+}

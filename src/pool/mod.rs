@@ -1,0 +1,12 @@
+//! Lends server connections within each node's limit.
+//!
+//! The ledger counts, as a plain value; a [`Slot`] is the right to one server
+//! connection and goes back by `Drop`; the closer keeps a connection's slot
+//! until the server has really let go (decision 8).
+
+pub mod closer;
+pub mod ledger;
+pub mod slots;
+
+pub use closer::{BackendReaper, Closer, ReaperAnswer};
+pub use slots::{Refused, Slot, SlotCounts, Slots};

@@ -1,0 +1,10 @@
+//! One connection to one node: dial, log in, cancel.
+//!
+//! Who may have a connection, and what becomes of it, is `pool`'s business.
+
+pub mod cancel;
+pub mod dial;
+pub mod login;
+
+pub use dial::{Dialed, Dialer};
+pub use login::{LoggedIn, LoginFailure};
