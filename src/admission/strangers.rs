@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(all[0].comes_from(network, CAPS), Ok(()));
         assert_eq!(all[1].comes_from(network, CAPS), Ok(()));
         assert_eq!(all[2].comes_from(network, CAPS), Err(Crowded));
-        all.remove(0);
+        drop(all.remove(0));
         assert_eq!(all[1].comes_from(network, CAPS), Ok(()));
         drop(all);
         assert!(strangers.is_empty() && strangers.lock().by_network.is_empty());

@@ -69,10 +69,18 @@ impl Connection {
     /// # Errors
     /// As the socket and rustls.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        let mut scratch = [0; LOGIN_READ];
-        let read = poll_fn(|cx| self.transport.poll_fill(cx, &mut scratch)).await?;
-        self.input.extend_from_slice(&scratch[..read]);
-        Ok(read)
+        let before = self.input.len();
+        let filled = poll_fn(|cx| {
+            self.input.resize(before + LOGIN_READ, 0);
+            let filled = self.transport.poll_fill(cx, &mut self.input[before..]);
+            let read = match &filled {
+                Poll::Ready(Ok(read)) => *read,
+                _ => 0,
+            };
+            self.input.truncate(before + read);
+            filled
+        });
+        filled.await
     }
 
     /// Sends all of the bytes. Not cancel-safe: a part may have been sent.
@@ -98,7 +106,7 @@ impl Connection {
     /// As the socket and rustls.
     pub async fn read_to_end(&mut self) -> io::Result<()> {
         self.input = BytesMut::new();
-        let mut scratch = [0; LOGIN_READ];
+        let mut scratch = vec![0; LOGIN_READ];
         while poll_fn(|cx| self.transport.poll_fill(cx, &mut scratch)).await? > 0 {}
         Ok(())
     }

@@ -12,12 +12,13 @@
 //! PostgreSQL leaves shared memory before it closes the socket, so a slot that
 //! is freed at EOF is never one too many in `pg_stat_activity`.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::slots::Slot;
 use crate::directory::Node;
@@ -132,6 +133,8 @@ impl Closer {
     /// held as long as it may be there: also when its node does not answer.
     async fn insist(&self, connection: &mut Connection, node: &Node, process_id: u32) {
         loop {
+            // A login that did not get so far as to tell its process id is
+            // ended by the server's own authentication_timeout.
             if process_id != 0 {
                 let answer = self.reaper.terminate(node, process_id).await;
                 tracing::info!(
@@ -142,14 +145,26 @@ impl Closer {
                     return;
                 }
             }
-            if timeout(RETRY, connection.read_to_end()).await.is_ok() {
+            let retry_at = Instant::now() + RETRY;
+            if is_closed(timeout(RETRY, connection.read_to_end()).await.ok()) {
                 return;
             }
+            sleep_until(retry_at).await;
         }
     }
 }
 
-async fn say_goodbye(connection: &mut Connection) -> std::io::Result<()> {
+/// EOF, or the reset that a process sends whose input was not read to its end.
+/// Any other error, a time-out of the network among them, says nothing.
+fn is_closed(read: Option<io::Result<()>>) -> bool {
+    match read {
+        Some(Ok(())) => true,
+        Some(Err(error)) => error.kind() == io::ErrorKind::ConnectionReset,
+        None => false,
+    }
+}
+
+async fn say_goodbye(connection: &mut Connection) -> io::Result<()> {
     connection.send(&TERMINATE).await?;
     connection.close().await
 }

@@ -6,7 +6,9 @@
 
 pub mod closer;
 pub mod ledger;
+pub mod server;
 pub mod slots;
 
 pub use closer::{BackendReaper, Closer, ReaperAnswer};
+pub use server::ServerConnection;
 pub use slots::{Refused, Slot, SlotCounts, Slots};

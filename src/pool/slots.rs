@@ -264,7 +264,9 @@ mod tests {
         let refused = slots.session(&node, Duration::from_millis(10)).await;
         assert!(refused.is_err());
         let mut dropped = Box::pin(slots.session(&node, Duration::from_secs(9)));
-        assert!(futures_util::poll!(dropped.as_mut()).is_pending());
+        let polled =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(dropped.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
         assert_eq!(used(&slots), (0, 1, 1));
         drop(slot);
         assert_eq!(used(&slots), (1, 0, 0));

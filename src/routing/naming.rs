@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::directory::Snapshot;
 use crate::domain::name::HostLabel;
 use crate::domain::refusal::InvalidOption;
-use crate::domain::{Access, Endpoint, PoolMode, Refusal, ServiceName};
+use crate::domain::{Access, Endpoint, InvalidName, PoolMode, Refusal};
 
 /// What a client says about its service.
 #[derive(Debug, Clone, Copy)]
@@ -48,52 +48,57 @@ pub enum Destination {
 /// # Errors
 /// [`Refusal::ServiceDisagreement`], [`Refusal::InvalidOption`].
 pub fn destination(snapshot: &Snapshot, hints: Hints<'_>) -> Result<Destination, Refusal> {
-    let label = hints
-        .server_name
-        .and_then(|name| host_label(snapshot, name));
     let (access, mode) = (wanted_access(hints.access)?, wanted_pool(hints.pool)?);
-    let named = match (label, hints.service) {
-        (Some(label), service) => match label.parse::<HostLabel>() {
-            Ok(label) if service.is_none_or(|service| service == label.service.as_str()) => {
-                Some((Ok(label), hints.user.clone()))
-            }
-            Ok(_) => return Err(Refusal::ServiceDisagreement),
-            Err(_) => return Ok(Destination::Nowhere),
-        },
-        (None, Some(service)) => Some((service.parse(), hints.user.clone())),
-        (None, None) => by_user_or_default(snapshot, hints.user),
-    };
-    let Some((label, role)) = named else {
+    let Some((label, role)) = named(snapshot, &hints)? else {
         return Ok(Destination::Unnamed);
     };
-    let Ok(label) = label.map(|label| with_label_defaults(label, access, mode, hints.listener))
-    else {
+    let Ok(label) = label else {
         return Ok(Destination::Nowhere);
     };
-    Ok(Destination::Service {
-        endpoint: label,
-        role,
+    let endpoint = Endpoint {
+        service: label.service,
+        access: access.unwrap_or(label.access),
+        mode: mode.or(label.mode).unwrap_or(hints.listener),
+    };
+    Ok(Destination::Service { endpoint, role })
+}
+
+/// A name, or why it is none, and the role that comes with it.
+type Named = (Result<HostLabel, InvalidName>, Bytes);
+
+fn named(snapshot: &Snapshot, hints: &Hints<'_>) -> Result<Option<Named>, Refusal> {
+    let user = || hints.user.clone();
+    let by_host = hints
+        .server_name
+        .and_then(|name| host_label(snapshot, name))
+        .map(str::parse);
+    let by_option = hints.service.map(str::parse::<HostLabel>);
+    Ok(match (by_host, by_option) {
+        (Some(Ok(host)), Some(option)) => {
+            let host: HostLabel = host;
+            if option.is_ok_and(|option| option.service == host.service) {
+                Some((Ok(host), user()))
+            } else {
+                return Err(Refusal::ServiceDisagreement);
+            }
+        }
+        (Some(label), _) | (None, Some(label)) => Some((label, user())),
+        (None, None) => by_user_or_default(snapshot, hints.user),
     })
 }
 
 /// The label in front of a configured domain; any other name counts as none.
 fn host_label<'a>(snapshot: &Snapshot, server_name: &'a str) -> Option<&'a str> {
-    let (label, domain) = snapshot.routing.domains.iter().find_map(|domain| {
+    snapshot.routing.domains.iter().find_map(|domain| {
         let at = server_name.len().checked_sub(domain.len() + 1)?;
         let (label, rest) = server_name.split_at_checked(at)?;
-        rest.strip_prefix('.')
-            .filter(|rest| rest.eq_ignore_ascii_case(domain))
-            .map(|d| (label, d))
-    })?;
-    debug_assert!(!domain.is_empty());
-    Some(label)
+        let rest = rest.strip_prefix('.')?;
+        rest.eq_ignore_ascii_case(domain).then_some(label)
+    })
 }
 
-fn by_user_or_default(
-    snapshot: &Snapshot,
-    user: &Bytes,
-) -> Option<(Result<HostLabel, crate::domain::InvalidName>, Bytes)> {
-    let plain = |service: ServiceName| {
+fn by_user_or_default(snapshot: &Snapshot, user: &Bytes) -> Option<Named> {
+    let plain = |service| {
         Ok(HostLabel {
             service,
             access: Access::ReadWrite,
@@ -101,28 +106,15 @@ fn by_user_or_default(
         })
     };
     if let Some(dot) = user.iter().rposition(|b| *b == b'.') {
-        let service = std::str::from_utf8(&user[dot + 1..])
+        let name = std::str::from_utf8(&user[dot + 1..])
             .ok()
             .and_then(|s| s.parse().ok());
-        if let Some(service) = service.filter(|name| snapshot.services.contains_key(name)) {
+        if let Some(service) = name.filter(|name| snapshot.services.contains_key(name)) {
             return Some((plain(service), user.slice(..dot)));
         }
     }
     let default = snapshot.routing.default_service.clone()?;
     Some((plain(default), user.clone()))
-}
-
-fn with_label_defaults(
-    label: HostLabel,
-    access: Option<Access>,
-    mode: Option<PoolMode>,
-    listener: PoolMode,
-) -> Endpoint {
-    Endpoint {
-        service: label.service,
-        access: access.unwrap_or(label.access),
-        mode: mode.or(label.mode).unwrap_or(listener),
-    }
 }
 
 fn wanted_access(text: Option<&str>) -> Result<Option<Access>, Refusal> {
@@ -344,7 +336,7 @@ mod tests {
         assert_eq!(ask(None, &nobody), Ok(Destination::Unnamed));
         let bad = Says {
             server_name: None,
-            service: Some("NO"),
+            service: Some("-"),
             user: "bob",
         };
         assert_eq!(ask(None, &bad), Ok(Destination::Nowhere));

@@ -8,7 +8,6 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 
-use super::dial::Dialed;
 use crate::auth::client::{Hello, Keys, ServerFault};
 use crate::auth::scram::{RAW_NONCE, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use crate::auth::server::Binding;
@@ -78,22 +77,22 @@ impl LoginFailure {
     }
 }
 
-/// Logs in with these startup parameters and keys. On failure the connection
+/// Logs in with these startup parameters and keys, bound to the server's
+/// certificate where both sides can. On failure the connection
 /// is of no use but may still be open.
 ///
 /// # Errors
 /// [`LoginFailure`].
 pub async fn log_in(
-    dialed: &mut Dialed,
+    connection: &mut Connection,
+    binding: Option<Box<[u8]>>,
     parameters: &[(Bytes, Bytes)],
     keys: &Keys,
     random: &[u8; RAW_NONCE],
 ) -> Result<LoggedIn, LoginFailure> {
-    let connection = &mut dialed.connection;
     let mut startup = BytesMut::new();
     write_startup(&mut startup, parameters);
     connection.send(&startup).await?;
-    let binding = dialed.binding.clone();
     authenticate(connection, binding, keys, random).await?;
     greeting(connection).await
 }

@@ -1,0 +1,140 @@
+//! A server connection with its slot: given to the closer by `Drop`, whenever
+//! and for whatever reason its owner lets go of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::closer::{Closer, Leftover};
+use super::slots::Slot;
+use crate::auth::client::Keys;
+use crate::auth::scram::RAW_NONCE;
+use crate::directory::Node;
+use crate::net::Connection;
+use crate::upstream::cancel::Backend;
+use crate::upstream::dial::DialError;
+use crate::upstream::{Dialed, Dialer, LoggedIn, LoginFailure, login};
+
+/// One server connection, owned by one client.
+pub struct ServerConnection {
+    held: Option<(Connection, Slot)>,
+    node: Arc<Node>,
+    backend: Option<Backend>,
+    process_id: u32,
+    busy: bool,
+    closer: Closer,
+}
+
+/// What a login needs to know.
+pub struct Credentials<'a> {
+    /// The startup packet's parameters.
+    pub parameters: &'a [(Bytes, Bytes)],
+    /// The role's keys.
+    pub keys: &'a Keys,
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The node could not be connected to.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The login failed.
+    #[error(transparent)]
+    Login(#[from] LoginFailure),
+    /// The login took too long.
+    #[error("no end of the login within the connect timeout")]
+    Timeout,
+}
+
+impl ServerConnection {
+    /// Dials and logs in. The slot is taken before the first packet is sent;
+    /// on failure, and when this future is dropped, the closer sees to it that
+    /// it is not free before the server has let go.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(
+        node: Arc<Node>,
+        slot: Slot,
+        credentials: Credentials<'_>,
+        dialer: &Dialer,
+        closer: &Closer,
+        deadline: Instant,
+        random: &[u8; RAW_NONCE],
+    ) -> Result<(Self, LoggedIn), OpenError> {
+        let Dialed {
+            connection,
+            binding,
+        } = dialer.dial(&node, deadline).await?;
+        let held = Some((connection, slot));
+        let closer = closer.clone();
+        let mut server = Self {
+            held,
+            node,
+            backend: None,
+            process_id: 0,
+            busy: false,
+            closer,
+        };
+        let Credentials { parameters, keys } = credentials;
+        let login = login::log_in(server.connection(), binding, parameters, keys, random);
+        let logged_in = tokio::time::timeout_at(deadline, login)
+            .await
+            .map_err(|_| OpenError::Timeout)??;
+        server.process_id = logged_in.process_id;
+        server.backend = Backend::new(logged_in.process_id, &logged_in.cancel_key);
+        Ok((server, logged_in))
+    }
+
+    /// The connection itself.
+    ///
+    /// # Panics
+    /// Never: it is there until the value is consumed.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.held.as_mut().expect("held until dropped").0
+    }
+
+    /// What a cancel request needs, if the server told it.
+    #[must_use]
+    pub fn backend(&self) -> Option<&Backend> {
+        self.backend.as_ref()
+    }
+
+    /// The backend's process id, or 0 if it told none.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process_id
+    }
+
+    /// Where the connection leads.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Says whether a query may be under way when the connection is dropped.
+    pub fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
+    }
+
+    /// The server has closed: its slot is free.
+    pub fn closed(mut self) {
+        self.held = None;
+    }
+}
+
+impl Drop for ServerConnection {
+    fn drop(&mut self) {
+        if let Some((connection, slot)) = self.held.take() {
+            self.closer.close(Leftover {
+                connection,
+                slot,
+                node: Arc::clone(&self.node),
+                process_id: self.process_id,
+                cancel: self.backend.take().filter(|_| self.busy),
+            });
+        }
+    }
+}
