@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod net;
 pub mod pool;
 pub mod routing;
+pub mod session;
 pub mod shutdown;
 pub mod upstream;
 pub mod wire;

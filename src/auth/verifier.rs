@@ -114,6 +114,9 @@ pub trait VerifierSource: Send + Sync {
     /// A client's proof did not match what the last lookup said: the next one
     /// asks again, as often as a role may be asked for.
     fn doubt(&self, service: &ServiceName, role: &str);
+
+    /// The iterations that the service's verifiers have, for mock ones.
+    fn iterations(&self, service: &ServiceName) -> u32;
 }
 
 #[cfg(test)]

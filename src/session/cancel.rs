@@ -1,0 +1,109 @@
+//! Cancel requests (decision 37): they reach the query of the client that was
+//! given the key, or nothing.
+//!
+//! The session's allowlist applies, wrong keys slow their sender down, and no
+//! answer ever says which of these it was: PostgreSQL answers nothing either.
+//! A request needs no slot, so it works when the plan is full (trap B-3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::FrontDoor;
+use super::door::random;
+use super::introduce::Cancelling;
+use crate::directory::Node;
+use crate::domain::{ClientAddress, ServiceName};
+use crate::metrics::CancelOutcome;
+use crate::upstream::cancel::{Backend, cancel};
+
+/// How long a cancel request may take: PgBouncer's `cancel_wait_timeout`.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a key for protocol 3.0 and 3.1.
+const SHORT_KEY: usize = 4;
+/// The format of long keys, so that later ones can be told apart.
+const KEY_FORMAT: u8 = 1;
+/// Which Postern of a fleet made the key; there is one.
+const POSTERN_ID: u8 = 0;
+
+/// What a key cancels.
+#[derive(Debug)]
+pub struct CancelTarget {
+    /// The session's service, for its allowlist.
+    pub service: ServiceName,
+    /// Where its server connection leads.
+    pub node: Arc<Node>,
+    /// The backend, if the server told a key for it.
+    pub backend: Option<Backend>,
+}
+
+/// A new key: 32 random bits, or format, Postern and 30 random bytes.
+#[must_use]
+pub fn cancel_key(long: bool) -> Vec<u8> {
+    if long {
+        let random: [u8; 30] = random();
+        [&[KEY_FORMAT, POSTERN_ID], &random[..]].concat()
+    } else {
+        random::<SHORT_KEY>().to_vec()
+    }
+}
+
+/// Deals with a request; the client's connection is closed when it is done,
+/// which is what the client waits for.
+pub async fn handle(door: &FrontDoor, cancelling: Cancelling) {
+    let Cancelling {
+        request,
+        address,
+        mut connection,
+        stranger,
+    } = cancelling;
+    let outcome = forward(door, request.process_id, request.key.expose(), address).await;
+    door.metrics.cancel_handled(outcome);
+    tracing::debug!(%address, ?outcome, "cancel request");
+    let _ = connection.close().await;
+    drop(stranger);
+}
+
+async fn forward(
+    door: &FrontDoor,
+    process_id: u32,
+    key: &[u8],
+    address: ClientAddress,
+) -> CancelOutcome {
+    let suspect = (address.network(), "cancel".into());
+    if !door.guesses.wait(&suspect).is_zero() {
+        return CancelOutcome::Limited;
+    }
+    let Some(target) = door.cancel_keys.find(process_id, key) else {
+        door.guesses.failed(suspect);
+        return CancelOutcome::UnknownKey;
+    };
+    let service = door.directory.service(&target.service);
+    if !service.is_some_and(|service| service.allowlist.permits(&address)) {
+        return CancelOutcome::NotPermitted;
+    }
+    let Some(backend) = &target.backend else {
+        return CancelOutcome::Failed;
+    };
+    let deadline = Instant::now() + CANCEL_TIMEOUT;
+    match cancel(&door.dialer, &target.node, backend, deadline).await {
+        Ok(()) => CancelOutcome::Forwarded,
+        Err(error) => {
+            tracing::info!(node = %target.node.address, %error, "could not forward a cancel request");
+            CancelOutcome::Failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b07_keys_have_the_length_of_the_protocol_spoken() {
+        assert_eq!(cancel_key(false).len(), 4);
+        assert_eq!(cancel_key(true).len(), 32);
+        assert_ne!(cancel_key(true), cancel_key(true));
+    }
+}

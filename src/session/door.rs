@@ -1,0 +1,227 @@
+//! What every session needs: handles to the floors below and the settings of
+//! the moment. Built once, in `app`, and passed in.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::rand;
+use ipnet::IpNet;
+
+use crate::admission::Strangers;
+use crate::admission::strangers::Caps;
+use crate::auth::VerifierSource;
+use crate::auth::mock::MockVerifiers;
+use crate::auth::throttle::{Suspect, Throttle};
+use crate::directory::{CancelKeys, Directory, Roster};
+use crate::domain::{ClientAddress, ServiceName};
+use crate::metrics::Metrics;
+use crate::net::ServerTls;
+use crate::pool::{Closer, Slots};
+use crate::routing::EvidenceSink;
+use crate::shutdown::Shutdown;
+use crate::upstream::Dialer;
+
+use super::cancel::CancelTarget;
+
+/// The data path's handles.
+pub struct FrontDoor {
+    /// Services, plans, topology.
+    pub directory: Arc<Directory>,
+    /// Live sessions.
+    pub roster: Roster,
+    /// Their cancel keys.
+    pub cancel_keys: CancelKeys<CancelTarget>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The orderly stop.
+    pub shutdown: Shutdown,
+    /// The settings of the moment.
+    pub policy: ArcSwap<Policy>,
+    /// Who knows the roles' verifiers.
+    pub verifiers: Arc<dyn VerifierSource>,
+    /// Who looks at nodes that misbehave.
+    pub evidence: Arc<dyn EvidenceSink>,
+    /// The nodes' slots.
+    pub slots: Slots,
+    /// Connects to nodes.
+    pub dialer: Dialer,
+    /// Closes server connections.
+    pub closer: Closer,
+    /// Verifiers for roles that cannot log in.
+    pub mocks: MockVerifiers,
+    /// Those who are not authenticated.
+    pub strangers: Strangers,
+    /// Who guesses, and has to wait.
+    pub guesses: Guesses,
+    /// Logins that wait for a primary.
+    pub held: Held,
+}
+
+/// The settings that sessions read, replaced whole by a reload.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Certificates, if TLS is offered.
+    pub tls: Option<ServerTls>,
+    /// Whether a connection must be encrypted unless `plain_from` has it.
+    pub tls_required: bool,
+    /// Where unencrypted connections may come from.
+    pub plain_from: Vec<IpNet>,
+    /// Where a PROXY header is mandatory.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// Caps on strangers.
+    pub caps: Caps,
+    /// Sessions at most.
+    pub max_clients: usize,
+    /// How long a client may take to prove who it is.
+    pub client_login_timeout: Duration,
+    /// How long a node may take to accept a login.
+    pub server_connect_timeout: Duration,
+    /// How long a login waits for a slot that is coming free.
+    pub session_wait: Duration,
+    /// How long a login waits for a primary.
+    pub failover_wait: Duration,
+    /// Logins of one service that may wait for a primary.
+    pub failover_max_held: usize,
+    /// The port of the transaction endpoint, for hints.
+    pub pooled_port: Option<u16>,
+}
+
+impl FrontDoor {
+    /// The settings of the moment.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+}
+
+impl Policy {
+    /// Whether a connection from here may go unencrypted.
+    #[must_use]
+    pub fn permits_plain(&self, address: &ClientAddress) -> bool {
+        let trusted = |ip| self.plain_from.iter().any(|block| block.contains(&ip));
+        !self.tls_required || address.ip().is_none_or(trusted)
+    }
+
+    /// Whether this peer is a balancer that must say whom it speaks for.
+    #[must_use]
+    pub fn expects_proxy_header(&self, peer: &ClientAddress) -> bool {
+        peer.ip().is_some_and(|ip| {
+            self.proxy_protocol_from
+                .iter()
+                .any(|block| block.contains(&ip))
+        })
+    }
+}
+
+/// The brake on guessing, for passwords and cancel keys.
+#[derive(Debug, Default)]
+pub struct Guesses(Mutex<Throttle>);
+
+impl Guesses {
+    /// How long this one must wait.
+    #[must_use]
+    pub fn wait(&self, suspect: &Suspect) -> Duration {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wait(suspect, std::time::Instant::now())
+    }
+
+    /// He guessed wrong.
+    pub fn failed(&self, suspect: Suspect) {
+        let now = std::time::Instant::now();
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .failed(suspect, now);
+    }
+}
+
+/// Counts the logins that wait for a service's primary.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    by_service: Arc<Mutex<HashMap<ServiceName, usize>>>,
+    total: Arc<AtomicU64>,
+}
+
+/// One waiting login.
+#[derive(Debug)]
+#[must_use]
+pub struct HeldLogin {
+    held: Held,
+    service: ServiceName,
+}
+
+impl Held {
+    /// Lets a login wait, unless too many do.
+    #[must_use]
+    pub fn admit(&self, service: &ServiceName, most: usize) -> Option<HeldLogin> {
+        let mut by_service = self
+            .by_service
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = by_service.entry(service.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        self.total.fetch_add(1, Ordering::Relaxed);
+        Some(HeldLogin {
+            held: self.clone(),
+            service: service.clone(),
+        })
+    }
+
+    /// Logins that waited since the start.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for HeldLogin {
+    fn drop(&mut self) {
+        let mut by_service = self
+            .held
+            .by_service
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_service.get_mut(&self.service) {
+            *count -= 1;
+            if *count == 0 {
+                by_service.remove(&self.service);
+            }
+        }
+    }
+}
+
+/// Random bytes for nonces and keys.
+///
+/// # Panics
+/// If the system has no randomness, in which case nothing here is safe.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).expect("the system provides random bytes");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_logins_are_held_for_a_service() {
+        let held = Held::default();
+        let (orders, billing) = ("orders".parse().unwrap(), "billing".parse().unwrap());
+        let first = held.admit(&orders, 1).unwrap();
+        assert!(held.admit(&orders, 1).is_none());
+        assert!(held.admit(&billing, 1).is_some());
+        drop(first);
+        assert!(held.admit(&orders, 1).is_some());
+        assert!(held.by_service.lock().unwrap().is_empty());
+    }
+}

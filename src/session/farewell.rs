@@ -1,0 +1,97 @@
+//! How a client is turned away: it is told why, counted under one label, and
+//! its socket is gone soon, whatever it does (trap A-31).
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use super::{Departure, FrontDoor};
+use crate::directory::Seat;
+use crate::domain::{ClientAddress, Refusal, ServiceName};
+use crate::net::Connection;
+use crate::wire::answer::{self, Severity};
+
+/// How long a client may take to read why it is turned away.
+const TELL: Duration = Duration::from_secs(2);
+/// How long Postern reads what such a client still sends: closing a socket
+/// with unread input would destroy the answer on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is known about someone who is turned away.
+#[derive(Debug, Clone, Copy)]
+pub struct Acquaintance<'a> {
+    /// Where from.
+    pub address: ClientAddress,
+    /// The service and role, once it is proved that they are its own.
+    pub authenticated: Option<(&'a ServiceName, &'a str)>,
+}
+
+/// Turns a client away.
+pub async fn turn_away(
+    door: &FrontDoor,
+    mut connection: Connection,
+    departure: Departure,
+    who: Acquaintance<'_>,
+) {
+    let mut out = BytesMut::new();
+    match departure {
+        Departure::Silent(reason) => {
+            tracing::debug!(address = %who.address, reason, "connection closed");
+            return;
+        }
+        Departure::Refused(refusal) => refuse(door, &mut out, &refusal, who),
+        Departure::Answered(messages) => {
+            let service = who.authenticated.map(|(service, _)| service);
+            door.metrics.refused(service, "server_refused");
+            out.extend_from_slice(&messages);
+        }
+    }
+    let tell = async {
+        connection.send(&out).await?;
+        connection.close().await
+    };
+    if let Ok(Ok(())) = timeout(TELL, tell).await {
+        let _ = timeout(LINGER, connection.read_to_end()).await;
+    }
+}
+
+fn refuse(door: &FrontDoor, out: &mut BytesMut, refusal: &Refusal, who: Acquaintance<'_>) {
+    let told = refusal.answer();
+    let service = who.authenticated.map(|(service, _)| service);
+    door.metrics.refused(service, told.label);
+    let id = refusal_id();
+    let (service, role) = who.authenticated.unzip();
+    tracing::info!(
+        refusal = id, reason = told.label, sqlstate = told.sqlstate.as_str(), address = %who.address,
+        service = service.map(tracing::field::display), role = role.map(tracing::field::debug),
+        detail = told.detail.as_deref(), "client refused",
+    );
+    let id = who.authenticated.is_some().then_some(id.as_str());
+    answer::error(out, Severity::Fatal, &told, id);
+}
+
+/// Appends what a session hears at its end, and counts it.
+pub fn end_session(door: &FrontDoor, out: &mut BytesMut, seat: &Seat, refusal: &Refusal) {
+    let address = seat.occupant.address;
+    let authenticated = Some((&seat.occupant.endpoint.service, seat.occupant.role.as_str()));
+    refuse(
+        door,
+        out,
+        refusal,
+        Acquaintance {
+            address,
+            authenticated,
+        },
+    );
+}
+
+/// Eight characters that are easily read to someone.
+fn refusal_id() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
+    let random: [u8; 8] = super::door::random();
+    random
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect()
+}

@@ -1,0 +1,398 @@
+//! The relay of a session: one poll function over both sockets (decisions
+//! 15 to 18).
+//!
+//! ```text
+//! client ──fill──▶ scratch ──scan──▶ push ──▶ server      and the reverse
+//! ```
+//!
+//! Bytes are forwarded as they come; only message headers are looked at, to
+//! know whether anything is under way. One side is not read while the other
+//! has anything unsent, so memory is bounded by one scratch a direction. The
+//! scratch belongs to the worker thread and is empty between polls, so an idle
+//! session owns no buffer.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::farewell::end_session;
+use super::login::Established;
+use super::{FrontDoor, describe};
+use crate::directory::roster::{Activity, Order, Seat};
+use crate::domain::Refusal;
+use crate::net::Connection;
+use crate::upstream::cancel::cancel;
+use crate::wire::conversation::{Conversation, TransactionStatus};
+use crate::wire::frame::Scanner;
+
+/// Bytes moved at a time.
+const SCRATCH: usize = 64 * 1024;
+/// Reads in one poll before others get their turn.
+const READS_PER_POLL: usize = 16;
+/// How long a query may go on whose client has closed its side. PostgreSQL
+/// itself would let it run to its end.
+const ABANDONED_QUERY: Duration = Duration::from_secs(2);
+/// How long a client may take to read the end of its session.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+thread_local! {
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+}
+
+/// How a session ended.
+#[derive(Debug)]
+enum End {
+    /// The client said Terminate, or closed, and the server has closed too.
+    Client,
+    /// The server closed.
+    Server,
+    /// The client's connection broke.
+    ClientLost(io::Error),
+    /// The server's connection broke.
+    ServerLost(io::Error),
+    /// Postern ended it.
+    Ordered(Refusal),
+    /// The client has closed and its query goes on: it is to be cancelled.
+    Abandoned,
+}
+
+impl End {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Client | Self::Abandoned => "client closed",
+            Self::Server => "server closed",
+            Self::ClientLost(_) => "client lost",
+            Self::ServerLost(_) => "server lost",
+            Self::Ordered(_) => "ended by the proxy",
+        }
+    }
+}
+
+impl Established {
+    /// Relays until either side ends, and tells the client if it was not its
+    /// own doing.
+    pub async fn relay(mut self, door: &FrontDoor) {
+        let began = Instant::now();
+        let span = describe(&self.seat);
+        let mut relay = Relay::new(&self.seat);
+        let end = loop {
+            let (client, server) = (&mut self.client, self.server.connection());
+            match poll_fn(|cx| relay.poll(cx, client, server)).await {
+                End::Abandoned => self.cancel_abandoned(door).await,
+                end => break end,
+            }
+        };
+        self.server.set_busy(!relay.conversation.is_quiet());
+        let told = relay.last_words(&end);
+        let mut said = BytesMut::new();
+        if let Some(refusal) = &told {
+            end_session(door, &mut said, &self.seat, refusal);
+        }
+        let tell_client = !matches!(end, End::ClientLost(_));
+        let Self {
+            mut client,
+            server,
+            seat,
+            cancel,
+        } = self;
+        drop(cancel);
+        match end {
+            End::Client | End::Server => server.closed(),
+            _ => drop(server),
+        }
+        if tell_client {
+            let _ = timeout(LAST_WORDS, close_client(&mut client, &said)).await;
+        }
+        let (received, sent) = seat.bytes();
+        let _entered = span.enter();
+        tracing::info!(
+            endpoint = %seat.occupant.endpoint.mode,
+            database = ?seat.occupant.database,
+            seconds = began.elapsed().as_secs_f64(),
+            received, sent,
+            reason = end.reason(),
+            told = told.map(|refusal| refusal.answer().sqlstate.as_str()),
+            "session ended"
+        );
+    }
+
+    async fn cancel_abandoned(&self, door: &FrontDoor) {
+        if let Some(backend) = self.server.backend() {
+            let deadline = Instant::now() + ABANDONED_QUERY;
+            let _ = cancel(&door.dialer, self.server.node(), backend, deadline).await;
+        }
+    }
+}
+
+async fn close_client(client: &mut Connection, said: &[u8]) -> io::Result<()> {
+    client.send(said).await?;
+    client.close().await
+}
+
+/// What one session's relay remembers between two polls.
+struct Relay<'a> {
+    seat: &'a Seat,
+    conversation: Conversation,
+    from_client: Direction,
+    from_server: Direction,
+    /// Set when the client has closed its side; runs while a query goes on.
+    client_closed: Option<Option<Pin<Box<Sleep>>>>,
+    server_told: bool,
+}
+
+/// One direction's message boundaries.
+#[derive(Default)]
+struct Direction {
+    scanner: Scanner,
+    /// The stream stopped making sense; whoever receives it will say so.
+    garbled: bool,
+}
+
+impl<'a> Relay<'a> {
+    fn new(seat: &'a Seat) -> Self {
+        Self {
+            seat,
+            conversation: Conversation::after_login(),
+            from_client: Direction::default(),
+            from_server: Direction::default(),
+            client_closed: None,
+            server_told: false,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        server: &mut Connection,
+    ) -> Poll<End> {
+        self.seat.listen(cx.waker());
+        let moved =
+            SCRATCH_BUFFER.with_borrow_mut(|scratch| self.shuttle(cx, client, server, scratch));
+        self.note_activity();
+        match moved {
+            Err(end) => Poll::Ready(end),
+            Ok(()) => match self.ordered() {
+                Some(refusal) => Poll::Ready(End::Ordered(refusal)),
+                None => self.poll_abandoned(cx),
+            },
+        }
+    }
+
+    /// Moves bytes both ways until neither side has any, or others should get
+    /// their turn.
+    fn shuttle(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        server: &mut Connection,
+        scratch: &mut [u8],
+    ) -> Result<(), End> {
+        for _ in 0..READS_PER_POLL {
+            let up = self.to_server(cx, client, server, scratch)?;
+            let down = self.to_client(cx, client, server, scratch)?;
+            if !up && !down {
+                return Ok(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// One read from the client; whether anything was moved.
+    fn to_server(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        server: &mut Connection,
+        scratch: &mut [u8],
+    ) -> Result<bool, End> {
+        if server.has_unsent() && !sent(server.poll_send(cx)).map_err(End::ServerLost)? {
+            return Ok(false);
+        }
+        if self.client_closed.is_some() {
+            return self.tell_server(cx, server);
+        }
+        let early = client.input.split();
+        if !early.is_empty() {
+            self.forward_to_server(cx, server, &early)?;
+            return Ok(true);
+        }
+        match client.poll_fill(cx, scratch) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => {
+                self.client_closed = Some(None);
+                Ok(true)
+            }
+            Poll::Ready(Ok(read)) => {
+                self.forward_to_server(cx, server, &scratch[..read])?;
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(End::ClientLost(error)),
+        }
+    }
+
+    fn forward_to_server(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Connection,
+        bytes: &[u8],
+    ) -> Result<(), End> {
+        self.seat.add_received(bytes.len());
+        let conversation = &mut self.conversation;
+        self.from_client
+            .scan(bytes, |head| conversation.from_client(head.kind));
+        server.push(cx, bytes).map_err(End::ServerLost)
+    }
+
+    /// Passes the client's FIN on, once everything before it is sent.
+    fn tell_server(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Result<bool, End> {
+        if !self.server_told {
+            match server.poll_close(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(closed) => closed.map_err(End::ServerLost)?,
+            }
+            self.server_told = true;
+        }
+        Ok(false)
+    }
+
+    /// One read from the server; whether anything was moved.
+    fn to_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        server: &mut Connection,
+        scratch: &mut [u8],
+    ) -> Result<bool, End> {
+        if client.has_unsent() && !sent(client.poll_send(cx)).map_err(End::ClientLost)? {
+            return Ok(false);
+        }
+        let early = server.input.split();
+        if !early.is_empty() {
+            self.forward_to_client(cx, client, &early)?;
+            return Ok(true);
+        }
+        match server.poll_fill(cx, scratch) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(self.server_closed()),
+            Poll::Ready(Ok(read)) => {
+                self.forward_to_client(cx, client, &scratch[..read])?;
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(self.server_closed())
+            }
+            Poll::Ready(Err(error)) => Err(End::ServerLost(error)),
+        }
+    }
+
+    fn server_closed(&self) -> End {
+        if self.conversation.is_terminated() || self.client_closed.is_some() {
+            End::Client
+        } else {
+            End::Server
+        }
+    }
+
+    fn forward_to_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        bytes: &[u8],
+    ) -> Result<(), End> {
+        self.seat.add_sent(bytes.len());
+        let conversation = &mut self.conversation;
+        self.from_server
+            .scan(bytes, |head| conversation.from_server(head));
+        client.push(cx, bytes).map_err(End::ClientLost)
+    }
+
+    fn note_activity(&self) {
+        let activity = match (self.conversation.is_quiet(), self.conversation.status()) {
+            (false, _) => Activity::Active,
+            (true, TransactionStatus::Idle) => Activity::Idle,
+            (true, _) => Activity::IdleInTransaction,
+        };
+        self.seat.set_activity(activity);
+    }
+
+    /// Whether the session has been told to leave, and now is the time.
+    fn ordered(&self) -> Option<Refusal> {
+        let order = self.seat.order();
+        let now = match order {
+            Order::Drain => self.is_idle(),
+            Order::None => false,
+            Order::Leave | Order::NotPermitted => true,
+        };
+        order.refusal().filter(|_| now)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.conversation.is_idle()
+            && !self.from_client.garbled
+            && self.from_client.scanner.at_boundary()
+    }
+
+    /// A query whose client has closed may go on for a moment.
+    fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let Some(timer) = &mut self.client_closed else {
+            return Poll::Pending;
+        };
+        if self.conversation.is_quiet() || self.conversation.is_terminated() {
+            return Poll::Pending;
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(ABANDONED_QUERY)));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                timer
+                    .as_mut()
+                    .reset(Instant::now() + Duration::from_secs(3600));
+                Poll::Ready(End::Abandoned)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// What the client is told that did not end the session itself, unless the
+    /// server has told it, or is in the middle of a message.
+    fn last_words(&self, end: &End) -> Option<Refusal> {
+        let can_tell = self.from_server.scanner.at_boundary()
+            && !self.from_server.garbled
+            && self.client_closed.is_none();
+        let refusal = match end {
+            End::Client | End::ClientLost(_) | End::Abandoned => None,
+            End::Ordered(refusal) => Some(refusal.clone()),
+            End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
+            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+                Some(Refusal::ServerLost)
+            }
+            End::Server | End::ServerLost(_) => Some(Refusal::OutcomeUnknown),
+        };
+        refusal.filter(|_| can_tell)
+    }
+}
+
+impl Direction {
+    #[inline]
+    fn scan(&mut self, bytes: &[u8], found: impl FnMut(crate::wire::frame::Head)) {
+        if !self.garbled {
+            self.garbled = self.scanner.scan(bytes, found).is_err();
+        }
+    }
+}
+
+/// Whether everything is sent.
+fn sent(poll: Poll<io::Result<()>>) -> io::Result<bool> {
+    match poll {
+        Poll::Ready(Ok(())) => Ok(true),
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => Ok(false),
+    }
+}
