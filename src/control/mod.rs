@@ -1,3 +1,4 @@
 //! The control plane: everything that is not on the way of a query.
 
 pub mod config;
+pub mod exposition;
