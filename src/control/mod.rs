@@ -1,4 +1,5 @@
 //! The control plane: everything that is not on the way of a query.
 
+pub mod admin;
 pub mod config;
 pub mod exposition;

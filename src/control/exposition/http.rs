@@ -40,11 +40,10 @@ pub(in crate::control) struct Bounds {
     pub(in crate::control) lifetime: Duration,
 }
 
-/// Serves connections that `admit` lets in, until it is dropped.
+/// Serves each connection by the router chosen for it, until it is dropped.
 pub(in crate::control) async fn serve<L: Listener>(
     mut listener: L,
-    admit: impl Fn(&L::Io) -> bool,
-    router: Router,
+    router_for: impl Fn(&L::Io) -> Router,
     bounds: Bounds,
 ) -> Infallible {
     let mut open = JoinSet::new();
@@ -54,9 +53,8 @@ pub(in crate::control) async fn serve<L: Listener>(
         }
         let (io, _) = listener.accept().await;
         while open.try_join_next().is_some() {}
-        if admit(&io) {
-            open.spawn(converse(io, router.clone(), bounds.lifetime));
-        }
+        let router = router_for(&io);
+        open.spawn(converse(io, router, bounds.lifetime));
     }
 }
 
@@ -94,10 +92,10 @@ pub enum NoAnswer {
     #[error("no answer within {} s", .0.as_secs())]
     Late(Duration),
     /// The connection ended too early, or its peer does not speak HTTP.
-    #[error("the connection failed")]
+    #[error("the connection failed: {0}")]
     Broken(#[from] hyper::Error),
     /// The body broke off, or is too large.
-    #[error("the answer is incomplete")]
+    #[error("the answer is incomplete: {0}")]
     Incomplete(#[source] Box<dyn Error + Send + Sync>),
 }
 
@@ -151,7 +149,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "hello" }));
         let mut running = JoinSet::new();
-        running.spawn(serve(listener, |_| true, router, bounds));
+        running.spawn(serve(listener, move |_| router.clone(), bounds));
         (address, running)
     }
 

@@ -34,7 +34,7 @@ pub async fn serve(
         .route("/metrics", get(metrics).with_state(exposition))
         .route("/readyz", get(readyz).with_state(readiness))
         .route("/livez", get(|| async { "alive\n" }));
-    http::serve(listener, |_| true, router, BOUNDS).await
+    http::serve(listener, move |_| router.clone(), BOUNDS).await
 }
 
 async fn metrics(State(exposition): State<Arc<Exposition>>) -> Response {
