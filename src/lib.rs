@@ -5,6 +5,7 @@
 //! `tests/architecture.rs` says so.
 
 pub mod admission;
+pub mod app;
 pub mod auth;
 pub mod cluster;
 pub mod control;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `postern` program; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postern::app::run()
+}

@@ -35,17 +35,13 @@ pub struct Registration<T> {
 
 impl<T> Default for CancelKeys<T> {
     fn default() -> Self {
-        Self {
-            by_process: Arc::default(),
-        }
+        Self { by_process: Arc::default() }
     }
 }
 
 impl<T> Clone for CancelKeys<T> {
     fn clone(&self) -> Self {
-        Self {
-            by_process: Arc::clone(&self.by_process),
-        }
+        Self { by_process: Arc::clone(&self.by_process) }
     }
 }
 
@@ -53,19 +49,9 @@ impl<T> CancelKeys<T> {
     /// Makes a key valid. Process ids of different servers may be equal; then
     /// the keys tell the sessions apart.
     pub fn register(&self, process_id: u32, key: &[u8], target: Arc<T>) -> Registration<T> {
-        let entry = Entry {
-            key: Secret::new(key.to_vec()),
-            target: Arc::clone(&target),
-        };
-        lock(&self.by_process)
-            .entry(process_id)
-            .or_default()
-            .push(entry);
-        Registration {
-            by_process: Arc::clone(&self.by_process),
-            process_id,
-            target,
-        }
+        let entry = Entry { key: Secret::new(key.to_vec()), target: Arc::clone(&target) };
+        lock(&self.by_process).entry(process_id).or_default().push(entry);
+        Registration { by_process: Arc::clone(&self.by_process), process_id, target }
     }
 
     /// What this key cancels.

@@ -54,12 +54,7 @@ pub enum Activity {
 
 impl Activity {
     /// All of them, for metrics that show zeros.
-    pub const ALL: [Self; 4] = [
-        Self::Login,
-        Self::Idle,
-        Self::Active,
-        Self::IdleInTransaction,
-    ];
+    pub const ALL: [Self; 4] = [Self::Login, Self::Idle, Self::Active, Self::IdleInTransaction];
 
     /// The label in metrics.
     #[must_use]
@@ -135,26 +130,20 @@ impl Seat {
     /// For how many seconds it has been doing it.
     #[must_use]
     pub fn activity_seconds(&self) -> u32 {
-        self.clock
-            .seconds()
-            .saturating_sub(self.activity_since.load(Ordering::Relaxed))
+        self.clock.seconds().saturating_sub(self.activity_since.load(Ordering::Relaxed))
     }
 
     /// Bytes from and to the client so far.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        (
-            self.received.load(Ordering::Relaxed),
-            self.sent.load(Ordering::Relaxed),
-        )
+        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
     }
 
     /// The session does something else now. Only the session calls this.
     pub fn set_activity(&self, activity: Activity) {
         if self.activity() != activity {
             self.activity.store(activity as u8, Ordering::Relaxed);
-            self.activity_since
-                .store(self.clock.seconds(), Ordering::Relaxed);
+            self.activity_since.store(self.clock.seconds(), Ordering::Relaxed);
         }
     }
 
@@ -226,12 +215,13 @@ impl Roster {
     /// A roster that reads this clock.
     #[must_use]
     pub fn new(clock: CoarseClock) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                seats: Mutex::default(),
-                clock,
-            }),
-        }
+        Self { inner: Arc::new(Inner { seats: Mutex::default(), clock }) }
+    }
+
+    /// The clock that seats read.
+    #[must_use]
+    pub fn clock(&self) -> &CoarseClock {
+        &self.inner.clock
     }
 
     /// Takes a seat, if fewer than `max_clients` are taken.
@@ -247,16 +237,9 @@ impl Roster {
         seats.last_id += 1;
         let seat = Arc::new(self.new_seat(seats.last_id, occupant));
         let service = seat.occupant.endpoint.service.clone();
-        seats
-            .by_service
-            .entry(service)
-            .or_default()
-            .insert(seat.id, Arc::clone(&seat));
+        seats.by_service.entry(service).or_default().insert(seat.id, Arc::clone(&seat));
         drop(seats);
-        Ok(Seated {
-            seat,
-            roster: self.clone(),
-        })
+        Ok(Seated { seat, roster: self.clone() })
     }
 
     fn new_seat(&self, id: u64, occupant: Occupant) -> Seat {
@@ -290,24 +273,13 @@ impl Roster {
     /// All sessions now.
     #[must_use]
     pub fn seats(&self) -> Vec<Arc<Seat>> {
-        self.lock()
-            .by_service
-            .values()
-            .flat_map(HashMap::values)
-            .cloned()
-            .collect()
+        self.lock().by_service.values().flat_map(HashMap::values).cloned().collect()
     }
 
     /// The sessions of one service now.
     #[must_use]
     pub fn seats_of(&self, service: &ServiceName) -> Vec<Arc<Seat>> {
-        self.lock()
-            .by_service
-            .get(service)
-            .into_iter()
-            .flat_map(HashMap::values)
-            .cloned()
-            .collect()
+        self.lock().by_service.get(service).into_iter().flat_map(HashMap::values).cloned().collect()
     }
 
     /// Bytes received from and sent to clients, since the start, by service.
@@ -332,29 +304,17 @@ impl Roster {
             if seat.activity() == Activity::Idle && seat.activity_seconds() > IDLE_LONG {
                 plan_use.idle_long += 1;
             }
-            let Occupant {
-                application,
-                address,
-                ..
-            } = &seat.occupant;
-            *users
-                .entry((application.clone(), address.to_string()))
-                .or_default() += 1;
+            let Occupant { application, address, .. } = &seat.occupant;
+            *users.entry((application.clone(), address.to_string())).or_default() += 1;
         }
-        let mut users: Vec<_> = users
-            .into_iter()
-            .map(|((a, b), count)| (a, b, count))
-            .collect();
+        let mut users: Vec<_> = users.into_iter().map(|((a, b), count)| (a, b, count)).collect();
         users.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.cmp(b)));
         users.truncate(LARGEST_USERS);
         plan_use.largest = users;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Seats> {
-        self.inner
-            .seats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

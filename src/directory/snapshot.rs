@@ -79,10 +79,7 @@ impl Directory {
     /// A directory that begins with this snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self {
-            current: ArcSwap::from_pointee(snapshot),
-            published: watch::Sender::new(0),
-        }
+        Self { current: ArcSwap::from_pointee(snapshot), published: watch::Sender::new(0) }
     }
 
     /// The current snapshot.

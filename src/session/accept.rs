@@ -33,9 +33,7 @@ impl Descriptors {
     pub fn new(limit: u64, reserved: u64) -> Self {
         let clients = (limit.saturating_sub(reserved) / PER_CLIENT).max(1);
         let most = Semaphore::MAX_PERMITS;
-        Self(Arc::new(Semaphore::new(
-            usize::try_from(clients).unwrap_or(most).min(most),
-        )))
+        Self(Arc::new(Semaphore::new(usize::try_from(clients).unwrap_or(most).min(most))))
     }
 
     /// Clients that there are descriptors for.
@@ -85,16 +83,7 @@ async fn accept_all(
         };
         let (door, listener) = (Arc::clone(&door), listener_mode);
         tokio::spawn(async move {
-            serve(
-                door,
-                Arrived {
-                    socket,
-                    peer,
-                    listener,
-                    stranger,
-                },
-            )
-            .await;
+            serve(door, Arrived { socket, peer, listener, stranger }).await;
             drop(permit);
         });
     }
@@ -102,10 +91,7 @@ async fn accept_all(
 
 /// A client that was gone before it was accepted is nothing to report.
 fn report(door: &FrontDoor, error: &io::Error) {
-    let gone = [
-        io::ErrorKind::ConnectionAborted,
-        io::ErrorKind::ConnectionReset,
-    ];
+    let gone = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset];
     if !gone.contains(&error.kind()) {
         door.metrics.accept_errors.inc();
         tracing::warn!(%error, "could not accept a connection");

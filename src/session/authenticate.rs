@@ -54,29 +54,12 @@ impl Admitted {
             Ok((keys, proven)) => {
                 let mut sasl_final = BytesMut::new();
                 answer::sasl_final(&mut sasl_final, proven.server_final.as_bytes());
-                let Self {
-                    client,
-                    allowed,
-                    endpoint,
-                    role,
-                    parameters,
-                } = self;
+                let Self { client, allowed, endpoint, role, parameters } = self;
                 let role = String::from_utf8_lossy(&role).into_owned();
-                Some(Known {
-                    client,
-                    allowed,
-                    endpoint,
-                    role,
-                    parameters,
-                    keys,
-                    sasl_final,
-                })
+                Some(Known { client, allowed, endpoint, role, parameters, keys, sasl_final })
             }
             Err(departure) => {
-                let who = Acquaintance {
-                    address: self.client.address,
-                    authenticated: None,
-                };
+                let who = Acquaintance { address: self.client.address, authenticated: None };
                 turn_away(door, self.client.connection, departure, who).await;
                 None
             }
@@ -105,10 +88,8 @@ impl Admitted {
         let Candidate::Real(verifier) = keys_of else {
             return Err(Departure::Silent("a mock verifier was proved"));
         };
-        let keys = Keys {
-            client_key: proven.client_key.clone(),
-            server_key: verifier.server_key.clone(),
-        };
+        let keys =
+            Keys { client_key: proven.client_key.clone(), server_key: verifier.server_key.clone() };
         Ok((keys, proven))
     }
 

@@ -52,12 +52,7 @@ pub fn cancel_key(long: bool) -> Vec<u8> {
 /// Deals with a request; the client's connection is closed when it is done,
 /// which is what the client waits for.
 pub async fn handle(door: &FrontDoor, cancelling: Cancelling) {
-    let Cancelling {
-        request,
-        address,
-        mut connection,
-        stranger,
-    } = cancelling;
+    let Cancelling { request, address, mut connection, stranger } = cancelling;
     let outcome = forward(door, request.process_id, request.key.expose(), address).await;
     door.metrics.cancel_handled(outcome);
     tracing::debug!(%address, ?outcome, "cancel request");

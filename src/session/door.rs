@@ -108,11 +108,7 @@ impl Policy {
     /// Whether this peer is a balancer that must say whom it speaks for.
     #[must_use]
     pub fn expects_proxy_header(&self, peer: &ClientAddress) -> bool {
-        peer.ip().is_some_and(|ip| {
-            self.proxy_protocol_from
-                .iter()
-                .any(|block| block.contains(&ip))
-        })
+        peer.ip().is_some_and(|ip| self.proxy_protocol_from.iter().any(|block| block.contains(&ip)))
     }
 }
 
@@ -133,10 +129,7 @@ impl Guesses {
     /// He guessed wrong.
     pub fn failed(&self, suspect: Suspect) {
         let now = std::time::Instant::now();
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .failed(suspect, now);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).failed(suspect, now);
     }
 }
 
@@ -159,20 +152,14 @@ impl Held {
     /// Lets a login wait, unless too many do.
     #[must_use]
     pub fn admit(&self, service: &ServiceName, most: usize) -> Option<HeldLogin> {
-        let mut by_service = self
-            .by_service
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_service = self.by_service.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_service.entry(service.clone()).or_default();
         if *count >= most {
             return None;
         }
         *count += 1;
         self.total.fetch_add(1, Ordering::Relaxed);
-        Some(HeldLogin {
-            held: self.clone(),
-            service: service.clone(),
-        })
+        Some(HeldLogin { held: self.clone(), service: service.clone() })
     }
 
     /// Logins that waited since the start.
@@ -184,11 +171,7 @@ impl Held {
 
 impl Drop for HeldLogin {
     fn drop(&mut self) {
-        let mut by_service = self
-            .held
-            .by_service
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_service = self.held.by_service.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = by_service.get_mut(&self.service) {
             *count -= 1;
             if *count == 0 {

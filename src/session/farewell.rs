@@ -75,23 +75,12 @@ fn refuse(door: &FrontDoor, out: &mut BytesMut, refusal: &Refusal, who: Acquaint
 pub fn end_session(door: &FrontDoor, out: &mut BytesMut, seat: &Seat, refusal: &Refusal) {
     let address = seat.occupant.address;
     let authenticated = Some((&seat.occupant.endpoint.service, seat.occupant.role.as_str()));
-    refuse(
-        door,
-        out,
-        refusal,
-        Acquaintance {
-            address,
-            authenticated,
-        },
-    );
+    refuse(door, out, refusal, Acquaintance { address, authenticated });
 }
 
 /// Eight characters that are easily read to someone.
 fn refusal_id() -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
     let random: [u8; 8] = super::door::random();
-    random
-        .iter()
-        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
-        .collect()
+    random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
 }

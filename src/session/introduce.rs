@@ -113,17 +113,9 @@ pub struct Admitted {
 /// its network.
 pub async fn present(door: &FrontDoor, arrived: Arrived) -> Option<Present> {
     let policy = door.policy();
-    let Arrived {
-        socket,
-        peer,
-        listener,
-        mut stranger,
-    } = arrived;
+    let Arrived { socket, peer, listener, mut stranger } = arrived;
     let came_at = Instant::now();
-    let clock = Clock {
-        came_at,
-        deadline: came_at + policy.client_login_timeout,
-    };
+    let clock = Clock { came_at, deadline: came_at + policy.client_login_timeout };
     let mut connection = Connection::plain(socket);
     let mut address = peer;
     if policy.expects_proxy_header(&peer) {
@@ -141,13 +133,7 @@ pub async fn present(door: &FrontDoor, arrived: Arrived) -> Option<Present> {
         door.metrics.crowded_out.inc();
         return None;
     }
-    Some(Present {
-        connection,
-        address,
-        listener,
-        stranger,
-        clock,
-    })
+    Some(Present { connection, address, listener, stranger, clock })
 }
 
 async fn read_proxy_header(
@@ -169,51 +155,22 @@ async fn read_proxy_header(
 
 /// Negotiates encryption and reads the startup packet.
 pub async fn introduce(door: &FrontDoor, present: Present) -> Option<Introduction> {
-    let Present {
-        connection,
-        address,
-        listener,
-        stranger,
-        clock,
-    } = present;
-    let negotiation = Negotiation {
-        door,
-        connection: Some(connection),
-        tls: ClientTls::default(),
-    };
-    let who = Acquaintance {
-        address,
-        authenticated: None,
-    };
+    let Present { connection, address, listener, stranger, clock } = present;
+    let negotiation = Negotiation { door, connection: Some(connection), tls: ClientTls::default() };
+    let who = Acquaintance { address, authenticated: None };
     let mut negotiation = negotiation;
     let said = timeout_at(clock.deadline, negotiation.run()).await;
-    let Negotiation {
-        connection, tls, ..
-    } = negotiation;
+    let Negotiation { connection, tls, .. } = negotiation;
     // A failed handshake consumes the connection: rustls has said why.
     let connection = connection?;
     match said {
-        Ok(Ok(Packet::Cancel(request))) => Some(Introduction::Cancel(Cancelling {
-            request,
-            address,
-            connection,
-            stranger,
-        })),
+        Ok(Ok(Packet::Cancel(request))) => {
+            Some(Introduction::Cancel(Cancelling { request, address, connection, stranger }))
+        }
         Ok(Ok(Packet::Startup(startup))) => {
             let version = startup.version.min(NEWEST);
-            let client = Client {
-                connection,
-                address,
-                tls,
-                version,
-                stranger,
-                clock,
-            };
-            Some(Introduction::Startup(Introduced {
-                client,
-                startup,
-                listener,
-            }))
+            let client = Client { connection, address, tls, version, stranger, clock };
+            Some(Introduction::Startup(Introduced { client, startup, listener }))
         }
         Ok(Ok(Packet::Ssl | Packet::GssEnc)) => None,
         Ok(Err(departure)) => {
@@ -233,9 +190,7 @@ struct Negotiation<'a> {
 
 impl Negotiation<'_> {
     fn connection(&mut self) -> Result<&mut Connection, Departure> {
-        self.connection
-            .as_mut()
-            .ok_or(Departure::Silent("the TLS handshake failed"))
+        self.connection.as_mut().ok_or(Departure::Silent("the TLS handshake failed"))
     }
 
     /// Until the first packet that is no request for encryption.
@@ -251,8 +206,7 @@ impl Negotiation<'_> {
                 }
                 Packet::GssEnc if !gss_done => {
                     gss_done = true;
-                    self.refuse_encryption(ProtocolViolation::DataAfterGssRequest)
-                        .await?;
+                    self.refuse_encryption(ProtocolViolation::DataAfterGssRequest).await?;
                 }
                 Packet::Ssl => return Err(unsupported(1234, 5679)),
                 Packet::GssEnc => return Err(unsupported(1234, 5680)),
@@ -275,11 +229,7 @@ impl Negotiation<'_> {
             return Ok(());
         }
         self.accept_tls().await?;
-        if self.tls.has_alpn {
-            Ok(())
-        } else {
-            Err(Departure::Silent("direct TLS without ALPN"))
-        }
+        if self.tls.has_alpn { Ok(()) } else { Err(Departure::Silent("direct TLS without ALPN")) }
     }
 
     async fn read_packet(&mut self) -> Result<Packet, Departure> {
@@ -293,9 +243,7 @@ impl Negotiation<'_> {
                 }
             }
             if connection.fill().await? == 0 {
-                return Err(Departure::Silent(
-                    "closed before the startup packet was complete",
-                ));
+                return Err(Departure::Silent("closed before the startup packet was complete"));
             }
         }
     }
@@ -304,9 +252,7 @@ impl Negotiation<'_> {
         let offers = self.door.policy.load().tls.is_some();
         let connection = self.connection()?;
         if !offers || !connection.can_become_tls() {
-            return self
-                .refuse_encryption(ProtocolViolation::DataAfterSslRequest)
-                .await;
+            return self.refuse_encryption(ProtocolViolation::DataAfterSslRequest).await;
         }
         // What was sent before the answer was not encrypted and must not be
         // taken for what comes after it (CVE-2021-23222).
@@ -371,29 +317,13 @@ fn violation(violation: ProtocolViolation) -> Departure {
 impl Introduced {
     /// Finds out which service is meant and asks its allowlist.
     pub async fn admit(self, door: &FrontDoor) -> Option<Admitted> {
-        let Self {
-            client,
-            startup,
-            listener,
-        } = self;
+        let Self { client, startup, listener } = self;
         match decide(door, &client, startup, listener) {
-            Ok(Decision {
-                allowed,
-                endpoint,
-                role,
-                parameters,
-            }) => Some(Admitted {
-                client,
-                allowed,
-                endpoint,
-                role,
-                parameters,
-            }),
+            Ok(Decision { allowed, endpoint, role, parameters }) => {
+                Some(Admitted { client, allowed, endpoint, role, parameters })
+            }
             Err(refusal) => {
-                let who = Acquaintance {
-                    address: client.address,
-                    authenticated: None,
-                };
+                let who = Acquaintance { address: client.address, authenticated: None };
                 turn_away(door, client.connection, refusal.into(), who).await;
                 None
             }
@@ -421,14 +351,8 @@ fn decide(
     if !client.connection.is_tls() && !door.policy.load().permits_plain(&address) {
         return Err(Refusal::TlsRequired { address });
     }
-    let options = startup
-        .parameter("options")
-        .map(options::parse)
-        .unwrap_or_default();
-    let user = startup
-        .parameter("user")
-        .filter(|user| !user.is_empty())
-        .cloned();
+    let options = startup.parameter("options").map(options::parse).unwrap_or_default();
+    let user = startup.parameter("user").filter(|user| !user.is_empty()).cloned();
     let user = user.ok_or(Refusal::NoUser)?;
     let snapshot = door.directory.current();
     let hints = Hints {
@@ -450,18 +374,11 @@ fn decide(
     };
     let allowed = Allowed::check(&snapshot, Some(&endpoint.service), address)?;
     let parameters = for_server(startup, &role, options);
-    Ok(Decision {
-        allowed,
-        endpoint,
-        role,
-        parameters,
-    })
+    Ok(Decision { allowed, endpoint, role, parameters })
 }
 
 fn asks_for_console(startup: &Startup, user: &Bytes) -> bool {
-    let database = startup
-        .parameter("database")
-        .filter(|name| !name.is_empty());
+    let database = startup.parameter("database").filter(|name| !name.is_empty());
     CONSOLE_DATABASES.contains(&&database.unwrap_or(user)[..])
 }
 
@@ -490,12 +407,7 @@ mod tests {
     fn parameters(pairs: &[(&'static str, &'static str)]) -> Vec<(Bytes, Bytes)> {
         pairs
             .iter()
-            .map(|(n, v)| {
-                (
-                    Bytes::from_static(n.as_bytes()),
-                    Bytes::from_static(v.as_bytes()),
-                )
-            })
+            .map(|(n, v)| (Bytes::from_static(n.as_bytes()), Bytes::from_static(v.as_bytes())))
             .collect()
     }
 

@@ -46,34 +46,13 @@ pub struct Established {
 impl Known {
     /// Takes a seat and a slot, logs in on the node and tells the client.
     pub async fn log_in(self, door: &FrontDoor) -> Option<Established> {
-        let Self {
-            client,
-            allowed: _,
-            endpoint,
-            role,
-            parameters,
-            keys,
-            sasl_final,
-        } = self;
-        let Client {
-            mut connection,
-            address,
-            version,
-            stranger,
-            clock,
-            ..
-        } = client;
+        let Self { client, allowed: _, endpoint, role, parameters, keys, sasl_final } = self;
+        let Client { mut connection, address, version, stranger, clock, .. } = client;
         drop(stranger);
         let occupant = occupant(&endpoint, &role, &parameters, address);
-        let attempt = Attempt {
-            door,
-            endpoint: &endpoint,
-            parameters: &parameters,
-            keys: &keys,
-        };
+        let attempt = Attempt { door, endpoint: &endpoint, parameters: &parameters, keys: &keys };
         let logged_in = attempt.run(&mut connection, occupant).await;
-        door.metrics
-            .login_answered(endpoint.mode, clock.came_at.elapsed().as_secs_f64());
+        door.metrics.login_answered(endpoint.mode, clock.came_at.elapsed().as_secs_f64());
         match logged_in {
             Ok((seat, server, logged_in)) => {
                 let mut out = sasl_final;
@@ -81,20 +60,12 @@ impl Known {
                 let cancel = greet(door, &mut out, &seat, &server, &logged_in, long_key);
                 connection.send(&out).await.ok()?;
                 door.metrics.session_began(&endpoint.service, endpoint.mode);
-                Some(Established {
-                    client: connection,
-                    server,
-                    seat,
-                    cancel,
-                })
+                Some(Established { client: connection, server, seat, cancel })
             }
             Err(departure) => {
                 let authenticated = Some((&endpoint.service, role.as_str()));
                 let departure = after_authentication(departure, sasl_final);
-                let who = Acquaintance {
-                    address,
-                    authenticated,
-                };
+                let who = Acquaintance { address, authenticated };
                 turn_away(door, connection, departure, who).await;
                 None
             }
@@ -124,19 +95,12 @@ fn occupant(
 ) -> Occupant {
     let text = |name: &str| {
         let value = parameters.iter().rev().find(|(n, _)| n == name.as_bytes());
-        value.map(|(_, value)| {
-            String::from_utf8_lossy(value)
-                .chars()
-                .take(64)
-                .collect::<String>()
-        })
+        value.map(|(_, value)| String::from_utf8_lossy(value).chars().take(64).collect::<String>())
     };
     Occupant {
         endpoint: endpoint.clone(),
         role: role.to_owned(),
-        database: text("database")
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| role.into()),
+        database: text("database").filter(|name| !name.is_empty()).unwrap_or_else(|| role.into()),
         application: text("application_name").unwrap_or_default(),
         address,
     }
@@ -161,8 +125,7 @@ fn greet(
             node: Arc::clone(server.node()),
             backend: server.backend().cloned(),
         };
-        door.cancel_keys
-            .register(server.process_id(), &key, Arc::new(target))
+        door.cancel_keys.register(server.process_id(), &key, Arc::new(target))
     });
     answer::ready(out);
     seat.set_activity(Activity::Idle);
@@ -171,18 +134,12 @@ fn greet(
 
 /// Why a service has nobody to serve a client at the moment.
 pub fn unavailable(door: &FrontDoor, service: &ServiceName) -> Refusal {
-    let primary = door
-        .directory
-        .service(service)
-        .map(|service| service.topology.primary.clone());
+    let primary = door.directory.service(service).map(|service| service.topology.primary.clone());
     let reason = match primary {
         Some(Err(reason)) => reason,
         Some(Ok(_)) | None => Unavailable::Unreachable,
     };
-    Refusal::NoPrimary {
-        service: service.clone(),
-        reason,
-    }
+    Refusal::NoPrimary { service: service.clone(), reason }
 }
 
 /// One client's attempts to get a server connection.
@@ -252,10 +209,7 @@ impl Attempt<'_> {
         let slot = self.slot(&service, &node).await.map_err(Failure::Final)?;
         let started = Instant::now();
         let deadline = started + self.door.policy.load().server_connect_timeout;
-        let credentials = Credentials {
-            parameters: self.parameters,
-            keys: self.keys,
-        };
+        let credentials = Credentials { parameters: self.parameters, keys: self.keys };
         let nonce = random();
         let opened = ServerConnection::open(
             Arc::clone(&node),
@@ -269,9 +223,7 @@ impl Attempt<'_> {
         match opened.await {
             Ok(done) => {
                 let seconds = started.elapsed().as_secs_f64();
-                self.door
-                    .metrics
-                    .server_connected(self.endpoint.mode, seconds);
+                self.door.metrics.server_connected(self.endpoint.mode, seconds);
                 Ok(done)
             }
             Err(error) => Err(self.judge(&node, error)),
@@ -293,14 +245,10 @@ impl Attempt<'_> {
             Failure::Passing(Refusal::NoPrimary { service, reason }.into())
         };
         match self.endpoint.access {
-            Access::ReadWrite => service
-                .topology
-                .primary
-                .clone()
-                .map_err(|reason| refuse(&reason)),
-            Access::ReadOnly => Err(Failure::Final(
-                refuse(&Unavailable::NoStandby).into_departure(),
-            )),
+            Access::ReadWrite => service.topology.primary.clone().map_err(|reason| refuse(&reason)),
+            Access::ReadOnly => {
+                Err(Failure::Final(refuse(&Unavailable::NoStandby).into_departure()))
+            }
         }
     }
 
@@ -312,9 +260,7 @@ impl Attempt<'_> {
                 plan: service.plan.name.to_string(),
                 used: counts.held + counts.closing,
                 limit: counts.capacity,
-                pooled_port: policy
-                    .pooled_port
-                    .filter(|_| self.endpoint.mode == PoolMode::Session),
+                pooled_port: policy.pooled_port.filter(|_| self.endpoint.mode == PoolMode::Session),
                 ..PlanUse::default()
             };
             self.door.roster.explain(&service.name, &mut plan_use);
@@ -344,9 +290,7 @@ impl Attempt<'_> {
                     // The verifier may have changed since it was looked up.
                     let role = self.parameters.iter().find(|(name, _)| name == "user");
                     let role = role.map(|(_, role)| String::from_utf8_lossy(role));
-                    self.door
-                        .verifiers
-                        .doubt(&node.service, &role.unwrap_or_default());
+                    self.door.verifiers.doubt(&node.service, &role.unwrap_or_default());
                 }
                 Failure::Final(answered)
             }
@@ -365,11 +309,7 @@ impl Attempt<'_> {
 
     fn unreachable(&self) -> Departure {
         let service = self.endpoint.service.clone();
-        Refusal::NoPrimary {
-            service,
-            reason: Unavailable::Unreachable,
-        }
-        .into()
+        Refusal::NoPrimary { service, reason: Unavailable::Unreachable }.into()
     }
 }
 

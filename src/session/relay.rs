@@ -72,6 +72,13 @@ impl End {
             Self::Ordered(_) => "ended by the proxy",
         }
     }
+
+    fn error(&self) -> Option<&io::Error> {
+        match self {
+            Self::ClientLost(error) | Self::ServerLost(error) => Some(error),
+            Self::Client | Self::Server | Self::Ordered(_) | Self::Abandoned => None,
+        }
+    }
 }
 
 impl Established {
@@ -95,16 +102,13 @@ impl Established {
             end_session(door, &mut said, &self.seat, refusal);
         }
         let tell_client = !matches!(end, End::ClientLost(_));
-        let Self {
-            mut client,
-            server,
-            seat,
-            cancel,
-        } = self;
+        let Self { mut client, server, seat, cancel } = self;
         drop(cancel);
-        match end {
+        match &end {
             End::Client | End::Server => server.closed(),
-            _ => drop(server),
+            End::ClientLost(_) | End::ServerLost(_) | End::Ordered(_) | End::Abandoned => {
+                drop(server);
+            }
         }
         if tell_client {
             let _ = timeout(LAST_WORDS, close_client(&mut client, &said)).await;
@@ -117,6 +121,7 @@ impl Established {
             seconds = began.elapsed().as_secs_f64(),
             received, sent,
             reason = end.reason(),
+            error = end.error().map(tracing::field::display),
             told = told.map(|refusal| refusal.answer().sqlstate.as_str()),
             "session ended"
         );
@@ -246,8 +251,7 @@ impl<'a> Relay<'a> {
     ) -> Result<(), End> {
         self.seat.add_received(bytes.len());
         let conversation = &mut self.conversation;
-        self.from_client
-            .scan(bytes, |head| conversation.from_client(head.kind));
+        self.from_client.scan(bytes, |head| conversation.from_client(head.kind));
         server.push(cx, bytes).map_err(End::ServerLost)
     }
 
@@ -309,8 +313,7 @@ impl<'a> Relay<'a> {
     ) -> Result<(), End> {
         self.seat.add_sent(bytes.len());
         let conversation = &mut self.conversation;
-        self.from_server
-            .scan(bytes, |head| conversation.from_server(head));
+        self.from_server.scan(bytes, |head| conversation.from_server(head));
         client.push(cx, bytes).map_err(End::ClientLost)
     }
 
@@ -351,9 +354,7 @@ impl<'a> Relay<'a> {
         let timer = timer.get_or_insert_with(|| Box::pin(sleep(ABANDONED_QUERY)));
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => {
-                timer
-                    .as_mut()
-                    .reset(Instant::now() + Duration::from_secs(3600));
+                timer.as_mut().reset(Instant::now() + Duration::from_secs(3600));
                 Poll::Ready(End::Abandoned)
             }
             Poll::Pending => Poll::Pending,

@@ -1,0 +1,132 @@
+//! Puts the data path and the control plane together, and takes them apart in
+//! order.
+//!
+//! ```text
+//! control runtime: configuration, watch, management, admin, metrics, clock
+//!         │ writes                                   ▲ looks
+//!         ▼                                          │
+//!     Directory, Policy ◀── reads ── data runtime: listeners, sessions
+//! ```
+
+mod data_path;
+mod descriptors;
+mod drain;
+mod observation;
+mod reloader;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Failure;
+use crate::control::admin::ReloadReport;
+use crate::control::config::Settings;
+use crate::control::exposition::Readiness;
+use crate::session::FrontDoor;
+use crate::shutdown::Phase;
+
+pub use reloader::Reloader;
+
+/// Threads of everything that is not the data path.
+const CONTROL_THREADS: usize = 2;
+/// How long the stop waits for servers to let go of the last connections.
+const SERVERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The two runtimes (architecture, 'Threads').
+pub struct Runtimes {
+    /// Sessions.
+    pub data: Runtime,
+    /// Everything else.
+    pub control: Runtime,
+}
+
+impl Runtimes {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn new(settings: &Settings) -> Result<Self, Failure> {
+        let mut data = Builder::new_multi_thread();
+        if let Some(workers) = settings.runtime.workers {
+            data.worker_threads(workers.get());
+        }
+        let data = data.enable_all().thread_name("data").build()?;
+        let mut control = Builder::new_multi_thread();
+        let control = control.worker_threads(CONTROL_THREADS).enable_all().thread_name("control");
+        Ok(Self { data, control: control.build()? })
+    }
+}
+
+/// A running Postern.
+pub struct Postern {
+    door: Arc<FrontDoor>,
+    reloader: Arc<Reloader>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Postern {
+    /// Starts with these settings; `config` is the file that a reload reads.
+    ///
+    /// # Errors
+    /// If a certificate or a secret cannot be read, or a listener cannot be
+    /// bound; nothing is left running then.
+    pub fn start(
+        settings: &Settings,
+        config: Option<&Path>,
+        runtimes: &Runtimes,
+    ) -> Result<Self, Failure> {
+        let descriptors = descriptors::raise_limit(settings.limits.max_clients);
+        let (door, management) = data_path::assemble(settings, runtimes)?;
+        let readiness = Readiness::new(door.shutdown.clone());
+        readiness.directory_published();
+        let reloader = Reloader::new(settings, config, Arc::clone(&door), management.clone());
+        let reloader = Arc::new(reloader);
+        let mut tasks =
+            observation::serve(settings, &door, &management, &readiness, &reloader, runtimes)?;
+        tasks.extend(data_path::listen(settings, &door, &descriptors, runtimes)?);
+        readiness.listeners_bound();
+        Ok(Self { door, reloader, tasks })
+    }
+
+    /// What the sessions see.
+    #[must_use]
+    pub fn door(&self) -> &FrontDoor {
+        &self.door
+    }
+
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// Every problem; nothing has changed then.
+    pub async fn reload(&self) -> Result<ReloadReport, Vec<String>> {
+        self.reloader.reload().await
+    }
+
+    /// Takes no new clients, sends idle ones away and gives busy ones until
+    /// `drain_timeout`. Also returns when somebody else's drain is over.
+    pub async fn drain(&self) {
+        let deadline = Instant::now() + self.reloader.drain_timeout();
+        drain::drain(&self.door, deadline).await;
+    }
+
+    /// Waits until a drain that was asked for over the admin socket begins.
+    pub async fn drain_requested(&self) {
+        self.door.shutdown.reached(Phase::Draining).await;
+    }
+
+    /// Ends everything: the sessions that are left, the listeners, the rest.
+    pub async fn stop(self) {
+        drain::leave(&self.door).await;
+        self.door.shutdown.advance(Phase::Stopping);
+        drain::wait_for_servers(&self.door, SERVERS_WITHIN).await;
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        tracing::info!("stopped");
+    }
+}

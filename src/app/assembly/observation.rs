@@ -1,0 +1,109 @@
+//! What watches the data path from outside, on the control runtime: metrics
+//! and health, the admin socket, the coarse clock.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::{Reloader, Runtimes};
+use crate::app::Failure;
+use crate::control::admin::{AdminSocket, Controls, Listening};
+use crate::control::config::{ListenAddress, Settings};
+use crate::control::exposition::{self, Exposition, Readiness, Sources};
+use crate::control::management::Management;
+use crate::directory::CoarseClock;
+use crate::domain::PoolMode;
+use crate::session::FrontDoor;
+
+/// How far behind the coarse clock may be.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Binds what is configured and serves it.
+pub(super) fn serve(
+    settings: &Settings,
+    door: &Arc<FrontDoor>,
+    management: &Arc<Management>,
+    readiness: &Readiness,
+    reloader: &Arc<Reloader>,
+    runtimes: &Runtimes,
+) -> Result<Vec<JoinHandle<()>>, Failure> {
+    let runtime = runtimes.control.handle();
+    let _context = runtime.enter();
+    let mut tasks = vec![runtime.spawn(tick(door.roster.clock().clone()))];
+    if let Some(address) = settings.metrics.listen {
+        let listener = bind_metrics(address)?;
+        let exposition = Arc::new(Exposition::new(sources(door, management)));
+        let readiness = readiness.clone();
+        tasks.push(runtime.spawn(async move {
+            match exposition::serve(listener, exposition, readiness).await {}
+        }));
+        tracing::info!(%address, "metrics");
+    }
+    let socket = AdminSocket::bind(&settings.admin.socket)
+        .map_err(|error| Failure::new(error.to_string()))?;
+    let controls = controls(settings, door, management, reloader);
+    tasks.push(runtime.spawn(async move { match socket.serve(controls).await {} }));
+    Ok(tasks)
+}
+
+fn bind_metrics(address: std::net::SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
+    let refused = |error| Failure::new(format!("metrics.listen {address}: {error}"));
+    let listener = std::net::TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    tokio::net::TcpListener::from_std(listener).map_err(refused)
+}
+
+async fn tick(clock: CoarseClock) {
+    let started = Instant::now();
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        clock.set(u32::try_from(started.elapsed().as_secs()).unwrap_or(u32::MAX));
+    }
+}
+
+fn sources(door: &Arc<FrontDoor>, management: &Arc<Management>) -> Sources {
+    let (keys, nodes) = (door.cancel_keys.clone(), Arc::clone(management));
+    Sources {
+        metrics: door.metrics.clone(),
+        directory: Arc::clone(&door.directory),
+        roster: door.roster.clone(),
+        slots: door.slots.clone(),
+        strangers: door.strangers.clone(),
+        clock: door.roster.clock().clone(),
+        cancel_keys: Box::new(move || keys.len()),
+        nodes: Box::new(move || nodes.node_states()),
+    }
+}
+
+fn controls(
+    settings: &Settings,
+    door: &Arc<FrontDoor>,
+    management: &Arc<Management>,
+    reloader: &Arc<Reloader>,
+) -> Controls {
+    let (nodes, reloader) = (Arc::clone(management), Arc::clone(reloader));
+    Controls {
+        directory: Arc::clone(&door.directory),
+        roster: door.roster.clone(),
+        slots: door.slots.clone(),
+        clock: door.roster.clock().clone(),
+        shutdown: door.shutdown.clone(),
+        listeners: listeners(settings),
+        nodes: Box::new(move || nodes.node_states()),
+        reload: Box::new(move || {
+            let reloader = Arc::clone(&reloader);
+            Box::pin(async move { reloader.reload().await })
+        }),
+    }
+}
+
+fn listeners(settings: &Settings) -> Vec<Listening> {
+    let of = |mode: PoolMode, addresses: &[ListenAddress]| -> Vec<Listening> {
+        addresses.iter().map(|address| Listening::new(mode, address.to_string())).collect()
+    };
+    let listen = &settings.listen;
+    [of(PoolMode::Session, &listen.session), of(PoolMode::Transaction, &listen.transaction)]
+        .concat()
+}

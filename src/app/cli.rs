@@ -1,0 +1,133 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The front door of a managed PostgreSQL platform: a proxy and pooler that
+/// gives each service a stable URI, lets in whom its allowlist permits, holds
+/// it to its plan and follows its primary.
+#[derive(Debug, Parser)]
+#[command(name = "postern", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const CONFIG: &str = "/etc/postern/postern.toml";
+const SOCKET: &str = "/run/postern/admin.sock";
+const METRICS: &str = "127.0.0.1:9127";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve clients. SIGHUP reloads the configuration, SIGTERM drains and
+    /// stops, SIGINT stops at once.
+    Serve {
+        /// The configuration.
+        #[arg(long, default_value = CONFIG, env = "POSTERN_CONFIG")]
+        config: PathBuf,
+    },
+    /// Report everything that is wrong with a configuration.
+    Check {
+        /// The configuration.
+        #[arg(long, default_value = CONFIG, env = "POSTERN_CONFIG")]
+        config: PathBuf,
+        /// Also look at every node: reachable, grants, authentication, limits,
+        /// extensions.
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Start real PostgreSQL servers with Postern in front of them, and print
+    /// URIs to paste. Ctrl-C stops everything and leaves nothing behind.
+    Demo(DemoOptions),
+    /// Make certificates for a first start.
+    Cert(CertOptions),
+    /// Show what a running Postern is doing.
+    Status {
+        /// Its admin socket.
+        #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
+        socket: PathBuf,
+        /// As JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a running Postern take no new clients, send idle ones away, give
+    /// busy ones until `drain_timeout`, and stop.
+    Drain {
+        /// Its admin socket.
+        #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
+        socket: PathBuf,
+    },
+    /// Let a running Postern read its configuration again.
+    Reload {
+        /// Its admin socket.
+        #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
+        socket: PathBuf,
+    },
+    /// Exit with 0 if a running Postern is ready for clients: for container
+    /// health checks.
+    Health {
+        /// The address of its metrics.
+        #[arg(long, default_value = METRICS, env = "POSTERN_METRICS")]
+        metrics: SocketAddr,
+    },
+    /// Prepare PostgreSQL nodes.
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+}
+
+/// What can be done about nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Print the SQL that makes the management role on a node. It can be run
+    /// as often as wanted: `postern node sql | psql -d postgres`.
+    Sql {
+        /// The role's name.
+        #[arg(long, default_value = "postern")]
+        role: String,
+    },
+}
+
+/// How to run the demo.
+#[derive(Debug, Args)]
+pub struct DemoOptions {
+    /// The session endpoint's port [default: 15432, or a free one].
+    #[arg(long)]
+    pub session_port: Option<u16>,
+    /// The transaction endpoint's port [default: 16432, or a free one].
+    #[arg(long)]
+    pub transaction_port: Option<u16>,
+    /// Run this command with the URIs in its environment instead of waiting
+    /// for Ctrl-C, and exit with its status.
+    #[arg(last = true)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// What certificates to make.
+#[derive(Debug, Args)]
+pub struct CertOptions {
+    /// Write a certificate authority of its own (ca.crt) and a server
+    /// certificate signed by it (server.crt, server.key) into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub self_signed: PathBuf,
+    /// DNS names and IP addresses in the certificate, such as
+    /// "*.db.example.com".
+    #[arg(long = "name", value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub names: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

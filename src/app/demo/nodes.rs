@@ -1,0 +1,102 @@
+//! The demo's PostgreSQL servers: one for a `postgresql` service, one for a
+//! `vector` service.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::{progress, random_password};
+use crate::app::Failure;
+use crate::cluster::{Cluster, Installation, Installations};
+use crate::control::management::node_sql;
+
+/// The role and the database of every service of the demo.
+pub(super) const USER: &str = "app";
+pub(super) const DATABASE: &str = "app";
+/// The management role, as `postern node sql` makes it.
+const MANAGEMENT: &str = "postern";
+/// More than any plan of the demo needs.
+const MAX_CONNECTIONS: u32 = 120;
+
+/// The running servers and what is on them.
+pub(super) struct Nodes {
+    services: Vec<DemoService>,
+}
+
+/// One service with its server.
+pub(super) struct DemoService {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) password: String,
+    pub(super) management_password: String,
+    cluster: Cluster,
+    encrypted: bool,
+}
+
+impl Nodes {
+    /// Starts both servers side by side.
+    pub(super) fn start(tls: &Path) -> Result<Self, Failure> {
+        let failed = |error: crate::cluster::Error| Failure::new(error.to_string());
+        let installations = Installations::find().map_err(failed)?;
+        let orders = installations.postgresql().map_err(failed)?;
+        let search = installations.vector().map_err(failed)?;
+        let started = std::thread::scope(|scope| {
+            let orders = scope.spawn(|| DemoService::start("orders", "postgresql", orders, tls));
+            let search = scope.spawn(|| DemoService::start("search", "vector", search, tls));
+            [orders, search].map(|thread| thread.join().expect("starting a server does not panic"))
+        });
+        let services: Result<Vec<_>, _> = started.into_iter().collect();
+        Ok(Self { services: services? })
+    }
+
+    pub(super) fn services(&self) -> &[DemoService] {
+        &self.services
+    }
+}
+
+impl DemoService {
+    fn start(
+        name: &'static str,
+        kind: &'static str,
+        installation: &Installation,
+        tls: &Path,
+    ) -> Result<Self, Failure> {
+        progress(&format!("starting PostgreSQL {} for {name}", installation.major()));
+        let (password, management_password) = (random_password(), random_password());
+        let mut builder = Cluster::builder(installation)
+            .max_connections(MAX_CONNECTIONS)
+            .sql("postgres", node_sql(MANAGEMENT))
+            .sql("postgres", format!("ALTER ROLE {MANAGEMENT} PASSWORD '{management_password}'"))
+            .sql("postgres", format!("CREATE ROLE {USER} LOGIN PASSWORD '{password}'"))
+            .sql("postgres", format!("CREATE DATABASE {DATABASE} OWNER {USER}"));
+        if kind == "vector" {
+            builder = builder.sql(DATABASE, "CREATE EXTENSION vector");
+        }
+        if installation.has_tls() {
+            let read = |file: &str| fs::read_to_string(tls.join(file));
+            builder = builder.tls(read("server.crt")?, read("server.key")?);
+        }
+        let cluster = builder.start().map_err(|error| Failure::new(error.to_string()))?;
+        let encrypted = installation.has_tls();
+        Ok(Self { name, kind, password, management_password, cluster, encrypted })
+    }
+
+    /// The service's part of the configuration file.
+    pub(super) fn configuration(&self, password_file: &Path) -> String {
+        let mut text = format!(
+            "[[services]]\nname = \"{}\"\nkind = \"{}\"\nplan = \"startup-4\"\nnodes = [\"{}\"]\n",
+            self.name,
+            self.kind,
+            self.cluster.address(),
+        );
+        if self.encrypted {
+            text.push_str("node_tls = \"verify-full\"\nnode_ca = \"tls/ca.crt\"\n");
+        }
+        let _ = writeln!(
+            text,
+            "management = {{ user = \"{MANAGEMENT}\", password_file = {:?} }}",
+            password_file.display().to_string(),
+        );
+        text
+    }
+}

@@ -1,0 +1,62 @@
+//! The composition root: the only place that knows everything.
+//!
+//! `cli` says what can be asked for, one file each does it, and `assembly`
+//! puts the data path and the control plane together.
+
+pub mod assembly;
+pub mod certificate;
+pub mod check;
+pub mod cli;
+pub mod demo;
+pub mod reload;
+pub mod remote;
+pub mod secret_file;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+
+/// Runs the command line; the exit code is 0 for success, 1 for failure and 2
+/// for a command line that makes no sense.
+#[must_use]
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve { config } => serve::run(&config),
+        Command::Check { config, connect } => check::run(&config, connect),
+        Command::Demo(options) => return demo::run(options),
+        Command::Cert(options) => certificate::run(&options),
+        Command::Status { socket, json } => remote::status(&socket, json),
+        Command::Drain { socket } => remote::drain(&socket),
+        Command::Reload { socket } => remote::reload(&socket),
+        Command::Health { metrics } => remote::health(metrics),
+        Command::Node { command: cli::NodeCommand::Sql { role } } => check::print_node_sql(&role),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postern: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a command that failed says; the text is all that is left to tell.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}

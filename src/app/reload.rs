@@ -1,0 +1,156 @@
+//! From settings to what the data path reads, at the start and on SIGHUP.
+//!
+//! A reload replaces the policy and the snapshot, each whole; a file with a
+//! mistake replaces nothing. What a tightened allowlist no longer permits is
+//! told to leave.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Failure;
+use crate::admission::strangers::Caps;
+use crate::control::admin::ReloadReport;
+use crate::control::config::{self, ListenAddress, Settings, TlsMode};
+use crate::directory::roster::Order;
+use crate::directory::{Directory, Node, Roster, Routing, Service, Snapshot, Topology};
+use crate::domain::ServiceName;
+use crate::domain::refusal::Unavailable;
+use crate::net::ServerTls;
+use crate::session::Policy;
+
+/// The policy that these settings mean. Reads the certificates.
+///
+/// # Errors
+/// If a certificate or key cannot be used.
+pub fn policy(settings: &Settings) -> Result<Policy, Failure> {
+    let tls = &settings.tls;
+    let pairs: Vec<(PathBuf, PathBuf)> = tls
+        .certificate
+        .iter()
+        .chain(&tls.further)
+        .map(|files| (files.certificate.clone(), files.key.clone()))
+        .collect();
+    let offered = tls.mode != TlsMode::Disable && !pairs.is_empty();
+    let load = || ServerTls::load(&pairs).map_err(|error| Failure::new(format!("tls: {error}")));
+    let (limits, timeouts) = (&settings.limits, &settings.timeouts);
+    Ok(Policy {
+        tls: offered.then(load).transpose()?,
+        tls_required: tls.mode == TlsMode::Require,
+        plain_from: tls.plain_from.clone(),
+        proxy_protocol_from: settings.listen.proxy_protocol_from.clone(),
+        caps: Caps {
+            total: limits.max_unauthenticated,
+            per_network: limits.max_unauthenticated_per_address.map_or(usize::MAX, Into::into),
+        },
+        max_clients: limits.max_clients,
+        client_login_timeout: timeouts.client_login,
+        server_connect_timeout: timeouts.server_connect,
+        session_wait: timeouts.session_wait,
+        failover_wait: timeouts.failover_wait,
+        failover_max_held: limits.failover_max_held,
+        pooled_port: settings.listen.transaction.first().map(port),
+    })
+}
+
+fn port(address: &ListenAddress) -> u16 {
+    match address {
+        ListenAddress::Tcp(address) => address.port(),
+        ListenAddress::Unix { port, .. } => *port,
+    }
+}
+
+/// The snapshot that these settings mean, before anybody has looked at its
+/// nodes.
+///
+/// # Errors
+/// If a `node_ca` cannot be read.
+pub fn snapshot(settings: &Settings) -> Result<Snapshot, Failure> {
+    let services: Result<_, Failure> = settings
+        .services
+        .iter()
+        .map(|declared| Ok((declared.name.clone(), Arc::new(service(declared)?))))
+        .collect();
+    let routing = Routing {
+        domains: settings.routing.domains.iter().map(|name| name.as_str().to_owned()).collect(),
+        default_service: settings.routing.default_service.clone(),
+    };
+    Ok(Snapshot { services: services?, routing })
+}
+
+fn service(declared: &config::Service) -> Result<Service, Failure> {
+    Ok(Service {
+        name: declared.name.clone(),
+        kind: declared.kind,
+        plan: Arc::new(declared.plan.clone()),
+        allowlist: declared.allowlist.clone(),
+        nodes: nodes(declared)?,
+        topology: Topology { primary: Err(Unavailable::Unreachable) },
+    })
+}
+
+fn nodes(declared: &config::Service) -> Result<Vec<Arc<Node>>, Failure> {
+    let authorities: Option<Arc<str>> = match &declared.node_ca {
+        None => None,
+        Some(path) => {
+            let pem = std::fs::read_to_string(path);
+            let pem = pem.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+            Some(pem.into())
+        }
+    };
+    let node = |address: &crate::domain::NodeAddress| {
+        Arc::new(Node {
+            service: declared.name.clone(),
+            address: address.clone(),
+            tls: declared.node_tls,
+            authorities: authorities.clone(),
+            capacity: declared.plan.max_connections.get(),
+        })
+    };
+    Ok(declared.nodes.iter().map(node).collect())
+}
+
+/// Tells the sessions that their service's allowlist no longer permits, or
+/// whose service is gone, to leave. Returns how many.
+pub fn send_away_unwanted(directory: &Directory, roster: &Roster) -> usize {
+    let snapshot = directory.current();
+    let unwanted = |seat: &&Arc<crate::directory::Seat>| {
+        let service = snapshot.services.get(&seat.occupant.endpoint.service);
+        !service.is_some_and(|service| service.allowlist.permits(&seat.occupant.address))
+    };
+    let seats = roster.seats();
+    let unwanted: Vec<_> = seats.iter().filter(unwanted).collect();
+    for seat in &unwanted {
+        seat.tell(Order::NotPermitted);
+    }
+    unwanted.len()
+}
+
+/// Which services came, changed and went.
+#[must_use]
+pub fn difference(before: &Snapshot, after: &Snapshot) -> ReloadReport {
+    let names = |services: Vec<&ServiceName>| {
+        let mut names: Vec<_> = services.into_iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    };
+    let (old, new) = (&before.services, &after.services);
+    let is_new = |name: &&ServiceName| !old.contains_key(*name);
+    let is_gone = |name: &&ServiceName| !new.contains_key(*name);
+    let is_different =
+        |name: &&ServiceName| old.get(*name).is_some_and(|service| differs(service, &new[*name]));
+    ReloadReport {
+        added: names(new.keys().filter(is_new).collect()),
+        changed: names(new.keys().filter(is_different).collect()),
+        removed: names(old.keys().filter(is_gone).collect()),
+        ..ReloadReport::default()
+    }
+}
+
+/// Whether a service was declared otherwise; what its nodes are at the moment
+/// does not count.
+fn differs(before: &Service, after: &Service) -> bool {
+    before.kind != after.kind
+        || before.plan != after.plan
+        || before.allowlist != after.allowlist
+        || before.nodes != after.nodes
+}
