@@ -26,9 +26,9 @@ impl Allowed {
     ) -> Result<Self, Refusal> {
         let service = service.and_then(|name| snapshot.services.get(name));
         match service {
-            Some(service) if service.allowlist.permits(&address) => Ok(Self {
-                service: Arc::clone(service),
-            }),
+            Some(service) if service.allowlist.permits(&address) => {
+                Ok(Self { service: Arc::clone(service) })
+            }
             _ => Err(Refusal::NotPermitted { address }),
         }
     }

@@ -51,10 +51,7 @@ impl Strangers {
             return Err(Crowded);
         }
         counts.total += 1;
-        Ok(Stranger {
-            strangers: self.clone(),
-            network: None,
-        })
+        Ok(Stranger { strangers: self.clone(), network: None })
     }
 
     /// Strangers now.
@@ -114,10 +111,7 @@ impl Drop for Stranger {
 mod tests {
     use super::*;
 
-    const CAPS: Caps = Caps {
-        total: 3,
-        per_network: 2,
-    };
+    const CAPS: Caps = Caps { total: 3, per_network: 2 };
 
     #[test]
     fn a18_both_caps_hold_and_permits_come_back() {

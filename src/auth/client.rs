@@ -35,13 +35,7 @@ pub fn derive_keys(password: &str, salt: &[u8], iterations: NonZeroU32) -> Keys 
     let prepared = stringprep::saslprep(password).unwrap_or(password.into());
     let mut salted = [0; KEY];
     let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
-    pbkdf2::derive(
-        algorithm,
-        iterations,
-        salt,
-        prepared.as_bytes(),
-        &mut salted,
-    );
+    pbkdf2::derive(algorithm, iterations, salt, prepared.as_bytes(), &mut salted);
     let salted = Secret::new(salted);
     Keys {
         client_key: Secret::new(scram::hmac(salted.expose(), b"Client Key")),
@@ -89,12 +83,7 @@ impl Hello {
             Binding::EndPoint(_) => format!("p={BINDING_TYPE},,"),
         };
         let nonce = scram::nonce(random);
-        Self {
-            header,
-            binding,
-            bare: format!("n=,r={nonce}"),
-            nonce,
-        }
+        Self { header, binding, bare: format!("n=,r={nonce}"), nonce }
     }
 
     /// The mechanism that goes with the binding.
@@ -155,9 +144,7 @@ impl Sent {
     pub fn verify(self, server_final: &[u8]) -> Result<(), ServerFault> {
         let text = std::str::from_utf8(server_final).map_err(|_| ServerFault::Malformed)?;
         let signature = text.strip_prefix("v=").ok_or(ServerFault::Malformed)?;
-        let signature = BASE64_STANDARD
-            .decode(signature)
-            .map_err(|_| ServerFault::Malformed)?;
+        let signature = BASE64_STANDARD.decode(signature).map_err(|_| ServerFault::Malformed)?;
         constant_time::verify_slices_are_equal(&signature, &self.server_signature)
             .map_err(|_| ServerFault::Signature)
     }
@@ -184,12 +171,8 @@ mod tests {
         let server_first = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
             s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
         let sent = hello.answer(server_first, &keys()).unwrap();
-        assert!(
-            sent.client_final
-                .ends_with("p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
-        );
-        sent.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
-            .unwrap();
+        assert!(sent.client_final.ends_with("p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="));
+        sent.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
     }
 
     #[test]
@@ -204,14 +187,9 @@ mod tests {
             (format!("r={nonce},s=AA,i=1"), ServerFault::Nonce),
             ("r=other,s=AA,i=1".into(), ServerFault::Nonce),
         ] {
-            assert_eq!(
-                hello().answer(message.as_bytes(), &keys()).unwrap_err(),
-                fault
-            );
+            assert_eq!(hello().answer(message.as_bytes(), &keys()).unwrap_err(), fault);
         }
-        let sent = hello()
-            .answer(format!("r={nonce}x,s=AA,i=1").as_bytes(), &keys())
-            .unwrap();
+        let sent = hello().answer(format!("r={nonce}x,s=AA,i=1").as_bytes(), &keys()).unwrap();
         let wrong = format!("v={}", BASE64_STANDARD.encode([0; KEY]));
         assert_eq!(sent.verify(wrong.as_bytes()), Err(ServerFault::Signature));
     }

@@ -59,9 +59,6 @@ mod tests {
         assert_ne!(salt(&orders, "bob"), salt(&orders, "eve"));
         assert_ne!(salt(&orders, "bob"), salt(&billing, "bob"));
         let other = MockVerifiers::new(Secret::new([4; KEY]));
-        assert_ne!(
-            salt(&orders, "bob"),
-            other.verifier(&orders, b"bob", 4096).salt
-        );
+        assert_ne!(salt(&orders, "bob"), other.verifier(&orders, b"bob", 4096).salt);
     }
 }

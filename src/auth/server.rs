@@ -93,9 +93,7 @@ impl Failure {
         match self {
             Self::Violation(violation) => Refusal::ProtocolViolation(violation),
             Self::Downgrade => Refusal::ChannelBindingMismatch,
-            Self::Password => Refusal::PasswordFailed {
-                user: user.to_owned(),
-            },
+            Self::Password => Refusal::PasswordFailed { user: user.to_owned() },
         }
     }
 }
@@ -120,20 +118,9 @@ impl Exchange {
         let channel = agreed_channel(header, plus, binding)?;
         let client_nonce = client_nonce(bare)?;
         let nonce = format!("{client_nonce}{}", scram::nonce(random));
-        let Verifier {
-            salt, iterations, ..
-        } = verifier.verifier();
-        let server_first = format!(
-            "r={nonce},s={},i={iterations}",
-            BASE64_STANDARD.encode(salt)
-        );
-        Ok(Self {
-            client_first_bare: bare.to_owned(),
-            verifier,
-            server_first,
-            nonce,
-            channel,
-        })
+        let Verifier { salt, iterations, .. } = verifier.verifier();
+        let server_first = format!("r={nonce},s={},i={iterations}", BASE64_STANDARD.encode(salt));
+        Ok(Self { client_first_bare: bare.to_owned(), verifier, server_first, nonce, channel })
     }
 
     /// The message to send.
@@ -246,16 +233,10 @@ mod tests {
 
     fn client_final(exchange: &Exchange, key: &[u8; KEY], channel: &str) -> String {
         let without = format!("c={channel},r={}", exchange.nonce);
-        let message = scram::auth_message(
-            &exchange.client_first_bare,
-            &exchange.server_first,
-            &without,
-        );
+        let message =
+            scram::auth_message(&exchange.client_first_bare, &exchange.server_first, &without);
         let signature = scram::hmac(&scram::hash(key), message.as_bytes());
-        format!(
-            "{without},p={}",
-            BASE64_STANDARD.encode(scram::xor(key, &signature))
-        )
+        format!("{without},p={}", BASE64_STANDARD.encode(scram::xor(key, &signature)))
     }
 
     fn bound() -> Binding {
@@ -280,19 +261,11 @@ mod tests {
             (Candidate::Real(verifier.clone()), [9; KEY]),
             (Candidate::Mock(verifier.clone()), *key.expose()),
         ] {
-            let exchange = Exchange::begin(
-                b"n,,n=,r=abc",
-                false,
-                &Binding::Unavailable,
-                candidate,
-                &RANDOM,
-            )
-            .unwrap();
+            let exchange =
+                Exchange::begin(b"n,,n=,r=abc", false, &Binding::Unavailable, candidate, &RANDOM)
+                    .unwrap();
             let message = client_final(&exchange, &key, "biws");
-            assert_eq!(
-                exchange.finish(message.as_bytes()).unwrap_err(),
-                Failure::Password
-            );
+            assert_eq!(exchange.finish(message.as_bytes()).unwrap_err(), Failure::Password);
         }
     }
 
@@ -324,14 +297,9 @@ mod tests {
         let (verifier, key) = verifier("pencil");
         let first = b"p=tls-server-end-point,,n=,r=abc";
         for (hash, matches) in [([1, 2, 3], true), ([3, 2, 1], false)] {
-            let exchange = Exchange::begin(
-                first,
-                true,
-                &bound(),
-                Candidate::Real(verifier.clone()),
-                &RANDOM,
-            )
-            .unwrap();
+            let exchange =
+                Exchange::begin(first, true, &bound(), Candidate::Real(verifier.clone()), &RANDOM)
+                    .unwrap();
             let data = [b"p=tls-server-end-point,,".as_slice(), &hash].concat();
             let message = client_final(&exchange, key.expose(), &BASE64_STANDARD.encode(data));
             assert_eq!(exchange.finish(message.as_bytes()).is_ok(), matches);

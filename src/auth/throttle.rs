@@ -56,11 +56,7 @@ impl Throttle {
     fn forget(&mut self, now: Instant) {
         self.full_at.retain(|_, full_at| *full_at > now);
         if self.full_at.len() >= MAX_BUCKETS {
-            let oldest = self
-                .full_at
-                .iter()
-                .min_by_key(|(_, at)| **at)
-                .map(|(who, _)| who.clone());
+            let oldest = self.full_at.iter().min_by_key(|(_, at)| **at).map(|(who, _)| who.clone());
             if let Some(oldest) = oldest {
                 self.full_at.remove(&oldest);
             }
@@ -88,10 +84,7 @@ mod tests {
             let wait = throttle.wait(&suspect(1, "bob"), now);
             assert_eq!(wait, Duration::from_secs(seconds));
         }
-        assert_eq!(
-            throttle.wait(&suspect(1, "bob"), now + Duration::from_secs(3)),
-            Duration::ZERO
-        );
+        assert_eq!(throttle.wait(&suspect(1, "bob"), now + Duration::from_secs(3)), Duration::ZERO);
     }
 
     #[test]

@@ -35,14 +35,9 @@ impl Verifier {
         let (parameters, keys) = text.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
         let (iterations, salt) = parameters.split_once(':')?;
         let (stored_key, server_key) = keys.split_once(':')?;
-        let iterations = iterations
-            .parse()
-            .ok()
-            .filter(|i| (1..=MAX_ITERATIONS).contains(i))?;
-        let salt = BASE64_STANDARD
-            .decode(salt)
-            .ok()
-            .filter(|s| (1..=MAX_SALT).contains(&s.len()))?;
+        let iterations = iterations.parse().ok().filter(|i| (1..=MAX_ITERATIONS).contains(i))?;
+        let salt =
+            BASE64_STANDARD.decode(salt).ok().filter(|s| (1..=MAX_SALT).contains(&s.len()))?;
         Some(Self {
             iterations,
             salt: salt.into(),

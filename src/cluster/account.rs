@@ -27,9 +27,7 @@ impl Account {
 
     /// The user's line of a passwd file: `name:password:uid:gid:…`.
     fn named(users: &str, name: &str) -> Option<Self> {
-        let line = users
-            .lines()
-            .find(|line| line.split(':').next() == Some(name))?;
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2);
         let uid = fields.next()?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;

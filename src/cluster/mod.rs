@@ -220,27 +220,18 @@ impl Cluster {
 
     /// Makes the server read its configuration files again, certificates too.
     pub fn reload(&self) -> Result<(), Error> {
-        self.running()
-            .alive()
-            .ok_or(Error::Stopped)?
-            .signal(Signal::HUP)
+        self.running().alive().ok_or(Error::Stopped)?.signal(Signal::HUP)
     }
 
     /// Stops every process of the server in its tracks: connections stay open
     /// and nothing answers, as when its host hangs.
     pub fn freeze(&self) -> Result<(), Error> {
-        self.running()
-            .alive()
-            .ok_or(Error::Stopped)?
-            .signal_all(Signal::STOP)
+        self.running().alive().ok_or(Error::Stopped)?.signal_all(Signal::STOP)
     }
 
     /// Lets a frozen server go on.
     pub fn thaw(&self) -> Result<(), Error> {
-        self.running()
-            .alive()
-            .ok_or(Error::Stopped)?
-            .signal_all(Signal::CONT)
+        self.running().alive().ok_or(Error::Stopped)?.signal_all(Signal::CONT)
     }
 
     /// Runs SQL in the database `postgres` as superuser, each statement in its
@@ -286,11 +277,7 @@ impl Cluster {
 impl Running {
     /// The server, if it has a process left.
     fn alive(&mut self) -> Option<&mut Server> {
-        if self
-            .server
-            .as_ref()
-            .is_some_and(|server| server.has_ended(Duration::ZERO))
-        {
+        if self.server.as_ref().is_some_and(|server| server.has_ended(Duration::ZERO)) {
             self.forget();
         }
         self.server.as_mut()
@@ -299,10 +286,7 @@ impl Running {
     fn wait_for_end(&mut self, limit: Duration) -> Result<(), Error> {
         let server = self.server.as_mut().ok_or(Error::Stopped)?;
         if !server.has_ended(limit) {
-            return Err(Error::StillRunning {
-                pid: server.pid(),
-                limit,
-            });
+            return Err(Error::StillRunning { pid: server.pid(), limit });
         }
         self.forget();
         Ok(())

@@ -24,10 +24,7 @@ pub(super) fn pick(random: impl Fn() -> u16) -> u16 {
 fn is_free(port: u16) -> bool {
     // A host without IPv6 refuses that address for another reason.
     let six = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
-    let six = six.map_or_else(
-        |error| error.kind() != std::io::ErrorKind::AddrInUse,
-        |_| true,
-    );
+    let six = six.map_or_else(|error| error.kind() != std::io::ErrorKind::AddrInUse, |_| true);
     six && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 

@@ -55,12 +55,7 @@ impl Server {
         let log_start = log.metadata().doing("reading", "the log")?.len();
         let mut postmaster = guardian.spawn(&arguments.argv(layout), log)?;
         let family = watch_for_end(postmaster.stdout.take());
-        Ok(Self {
-            postmaster,
-            port: arguments.port,
-            family,
-            log_start,
-        })
+        Ok(Self { postmaster, port: arguments.port, family, log_start })
     }
 
     /// The postmaster's process id, which is nobody else's before [`Server::reap`].
@@ -107,15 +102,12 @@ impl Server {
         if self.port_was_taken(layout) {
             return Error::PortTaken { port: self.port };
         }
-        Error::StartFailed {
-            log: last_lines(&layout.log_after(self.log_start)),
-        }
+        Error::StartFailed { log: last_lines(&layout.log_after(self.log_start)) }
     }
 
     fn port_was_taken(&self, layout: &Layout) -> bool {
         let log = layout.log_after(self.log_start);
-        log.lines()
-            .any(|line| line.contains("could not bind") && line.contains("already in use"))
+        log.lines().any(|line| line.contains("could not bind") && line.contains("already in use"))
     }
 
     /// Signals the postmaster.
@@ -133,9 +125,7 @@ impl Server {
     pub(super) fn children(&self) -> Result<Vec<u32>, Error> {
         let processes = fs::read_dir("/proc").doing("reading", "/proc")?.flatten();
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        Ok(pids
-            .filter(|&pid| parent(pid) == Some(self.pid()))
-            .collect())
+        Ok(pids.filter(|&pid| parent(pid) == Some(self.pid())).collect())
     }
 
     /// Takes the postmaster out of the process table.

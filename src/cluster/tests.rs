@@ -33,8 +33,7 @@ fn eventually(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
 
 fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 #[test]
@@ -45,10 +44,7 @@ fn every_installation_of_this_host_serves() {
     for installation in installations.iter() {
         let cluster = quick(installation).start().unwrap();
         let version = cluster.psql("SHOW server_version_num").unwrap();
-        assert_eq!(
-            version.parse::<u32>().unwrap() / 10_000,
-            installation.major()
-        );
+        assert_eq!(version.parse::<u32>().unwrap() / 10_000, installation.major());
         if installation.has_pgvector() {
             let sql = "CREATE EXTENSION vector; SELECT '[3,4]'::vector <-> '[0,0]'";
             assert_eq!(cluster.psql(sql).unwrap(), "5");
@@ -68,62 +64,29 @@ fn a_cluster_is_what_its_builder_said() {
         .start()
         .unwrap();
     assert_eq!(cluster.psql("SELECT current_user").unwrap(), "owner");
-    assert_eq!(
-        cluster
-            .psql("SHOW max_connections; SHOW cluster_name")
-            .unwrap(),
-        "28\nit's"
-    );
-    assert_eq!(
-        cluster.psql_in("Orders \"1\"", "SELECT n FROM t").unwrap(),
-        "7"
-    );
-    let error = cluster
-        .psql("SELECT 1; SELECT nothing")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("column \"nothing\" does not exist"),
-        "{error}"
-    );
-    assert!(
-        cluster
-            .log()
-            .unwrap()
-            .contains("column \"nothing\" does not exist")
-    );
+    assert_eq!(cluster.psql("SHOW max_connections; SHOW cluster_name").unwrap(), "28\nit's");
+    assert_eq!(cluster.psql_in("Orders \"1\"", "SELECT n FROM t").unwrap(), "7");
+    let error = cluster.psql("SELECT 1; SELECT nothing").unwrap_err().to_string();
+    assert!(error.contains("column \"nothing\" does not exist"), "{error}");
+    assert!(cluster.log().unwrap().contains("column \"nothing\" does not exist"));
     assert!(!format!("{cluster:?}").contains("secret"));
 }
 
 #[test]
 fn every_way_in_takes_a_password() {
     let cluster = quick(&tls_installation()).ipv6().start().unwrap();
-    for host in [
-        cluster.socket_dir(),
-        Path::new("127.0.0.1"),
-        Path::new("::1"),
-    ] {
+    for host in [cluster.socket_dir(), Path::new("127.0.0.1"), Path::new("::1")] {
         let login = |password: &str| {
             let mut psql = cluster.client("psql", "postgres");
             psql.env("PGHOST", host).env("PGPASSWORD", password);
             psql.args(["-XAtc", "SELECT 1"]).output().unwrap()
         };
-        assert_eq!(
-            login(cluster.password()).stdout,
-            b"1\n",
-            "{}",
-            host.display()
-        );
+        assert_eq!(login(cluster.password()).stdout, b"1\n", "{}", host.display());
         let refused = String::from_utf8(login("wrong").stderr).unwrap();
-        assert!(
-            refused.contains("password authentication failed"),
-            "{refused}"
-        );
+        assert!(refused.contains("password authentication failed"), "{refused}");
     }
     assert_eq!(
-        cluster
-            .psql("SELECT DISTINCT auth_method FROM pg_hba_file_rules")
-            .unwrap(),
+        cluster.psql("SELECT DISTINCT auth_method FROM pg_hba_file_rules").unwrap(),
         "scram-sha-256"
     );
 }
@@ -140,10 +103,7 @@ fn tls_is_on_with_a_certificate() {
     let login = |sslmode: &str| {
         let mut psql = cluster.client("psql", "postgres");
         psql.env("PGHOST", "127.0.0.1").env("PGSSLMODE", sslmode);
-        psql.args([
-            "-XAtc",
-            "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
-        ]);
+        psql.args(["-XAtc", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"]);
         String::from_utf8(psql.output().unwrap().stdout).unwrap()
     };
     assert_eq!(login("require"), "t\n");
@@ -158,10 +118,8 @@ fn tls_is_on_with_a_certificate() {
 
 #[test]
 fn a_server_stops_and_starts_on_its_port_with_its_data() {
-    let cluster = quick(&tls_installation())
-        .sql("postgres", "CREATE TABLE kept ()")
-        .start()
-        .unwrap();
+    let cluster =
+        quick(&tls_installation()).sql("postgres", "CREATE TABLE kept ()").start().unwrap();
     let (port, first) = (cluster.port(), cluster.pid().unwrap());
     for mode in [StopMode::Smart, StopMode::Fast, StopMode::Immediate] {
         cluster.stop(mode).unwrap();
@@ -183,15 +141,9 @@ fn a_killed_server_recovers_although_a_backend_was_busy() {
     let cluster = quick(&tls_installation()).start().unwrap();
     let mut psql = cluster.client("psql", "postgres");
     let busy = "DO $$BEGIN LOOP END LOOP; END$$";
-    let mut client = psql
-        .args(["-Xc", busy])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut client = psql.args(["-Xc", busy]).stderr(Stdio::null()).spawn().unwrap();
     let seen = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO%'";
-    eventually(Duration::from_secs(10), "a busy backend", || {
-        cluster.psql(seen).unwrap() == "1"
-    });
+    eventually(Duration::from_secs(10), "a busy backend", || cluster.psql(seen).unwrap() == "1");
     cluster.kill_9().unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(2));
     cluster.start().unwrap();
@@ -212,11 +164,7 @@ fn a_frozen_server_answers_nobody_until_it_is_thawed_or_dropped() {
     let cluster = quick(&tls_installation()).start().unwrap();
     cluster.freeze().unwrap();
     let mut psql = cluster.client("psql", "postgres");
-    let mut client = psql
-        .args(["-Xqc", "SELECT 1"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut client = psql.args(["-Xqc", "SELECT 1"]).stdout(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
     assert!(client.try_wait().unwrap().is_none());
     cluster.thaw().unwrap();
@@ -240,22 +188,12 @@ fn a_taken_port_is_named() {
 
 #[test]
 fn a_failed_start_quotes_the_log() {
-    let refused = quick(&tls_installation())
-        .setting("shared_buffers", "much")
-        .start();
+    let refused = quick(&tls_installation()).setting("shared_buffers", "much").start();
     let error = refused.unwrap_err().to_string();
-    assert!(
-        error.contains("invalid value for parameter \"shared_buffers\""),
-        "{error}"
-    );
-    let refused = quick(&tls_installation())
-        .superuser("pg_not_allowed")
-        .start();
+    assert!(error.contains("invalid value for parameter \"shared_buffers\""), "{error}");
+    let refused = quick(&tls_installation()).superuser("pg_not_allowed").start();
     let error = refused.unwrap_err().to_string();
-    assert!(
-        error.contains("initdb failed") && error.contains("pg_not_allowed"),
-        "{error}"
-    );
+    assert!(error.contains("initdb failed") && error.contains("pg_not_allowed"), "{error}");
 }
 
 #[test]
@@ -266,15 +204,8 @@ fn a_drop_removes_the_temporary_directory_and_keeps_a_given_one() {
     drop(cluster);
     assert!(!runs(pid) && !data.parent().unwrap().exists());
 
-    let given = tempfile::Builder::new()
-        .prefix("postern-given-")
-        .tempdir()
-        .unwrap();
-    fs::set_permissions(
-        given.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    let given = tempfile::Builder::new().prefix("postern-given-").tempdir().unwrap();
+    fs::set_permissions(given.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let directory = given.path().join("node");
     let cluster = quick(&installation).directory(&directory).start().unwrap();
     let pid = cluster.pid().unwrap();
@@ -287,14 +218,8 @@ fn a_drop_removes_the_temporary_directory_and_keeps_a_given_one() {
 #[test]
 fn nothing_outlives_a_killed_owner() {
     let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .args(["--exact", "--nocapture", "--ignored"])
-        .arg(own_path("an_owner_to_be_killed"));
-    let mut owner = command
-        .env(TO_BE_KILLED, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    command.args(["--exact", "--nocapture", "--ignored"]).arg(own_path("an_owner_to_be_killed"));
+    let mut owner = command.env(TO_BE_KILLED, "1").stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(owner.stdout.take().unwrap()).lines();
     let told = lines.map_while(Result::ok).find_map(|line| {
         let (pid, directory) = line.split_once("owns ")?.1.split_once(' ')?;
@@ -305,11 +230,7 @@ fn nothing_outlives_a_killed_owner() {
     owner.kill().unwrap();
     owner.wait().unwrap();
     let gone = || !runs(pid) && !directory.exists();
-    eventually(
-        Duration::from_secs(15),
-        "the server and its directory gone",
-        gone,
-    );
+    eventually(Duration::from_secs(15), "the server and its directory gone", gone);
 }
 
 #[test]

@@ -130,10 +130,7 @@ impl FromStr for NodeAddress {
             return Err(InvalidAddress::Port);
         }
         if host.starts_with('/') {
-            return Ok(Self::Unix {
-                directory: Path::new(host).to_owned(),
-                port,
-            });
+            return Ok(Self::Unix { directory: Path::new(host).to_owned(), port });
         }
         let host = parse_host(host).ok_or(InvalidAddress::Host)?;
         Ok(Self::Tcp { host, port })
@@ -165,12 +162,8 @@ mod tests {
 
     #[test]
     fn node_addresses_round_trip() {
-        for text in [
-            "127.0.0.1:5432",
-            "db1.internal:1",
-            "[::1]:65535",
-            "/var/run/postgresql:5432",
-        ] {
+        for text in ["127.0.0.1:5432", "db1.internal:1", "[::1]:65535", "/var/run/postgresql:5432"]
+        {
             assert_eq!(text.parse::<NodeAddress>().unwrap().to_string(), text);
         }
     }

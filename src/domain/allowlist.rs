@@ -36,10 +36,7 @@ pub struct InvalidEntry;
 impl Allowlist {
     /// A list of these entries.
     pub fn new(entries: impl IntoIterator<Item = AllowEntry>) -> Self {
-        let mut list = Self {
-            blocks: Vec::new(),
-            local: false,
-        };
+        let mut list = Self { blocks: Vec::new(), local: false };
         for entry in entries {
             match entry {
                 AllowEntry::Block(block) => list.blocks.push(canonical(block)),
@@ -60,11 +57,8 @@ impl Allowlist {
     }
 
     fn admits_everybody(&self) -> bool {
-        let whole = |v4: bool| {
-            self.blocks
-                .iter()
-                .any(|b| b.prefix_len() == 0 && b.addr().is_ipv4() == v4)
-        };
+        let whole =
+            |v4: bool| self.blocks.iter().any(|b| b.prefix_len() == 0 && b.addr().is_ipv4() == v4);
         whole(true) && whole(false)
     }
 }
@@ -72,10 +66,7 @@ impl Allowlist {
 impl Default for Allowlist {
     /// Everybody: `0.0.0.0/0` and `::/0`.
     fn default() -> Self {
-        Self {
-            blocks: vec![whole_ipv4(), whole_ipv6()],
-            local: true,
-        }
+        Self { blocks: vec![whole_ipv4(), whole_ipv6()], local: true }
     }
 }
 
@@ -123,9 +114,7 @@ impl fmt::Debug for Allowlist {
 impl fmt::Display for Allowlist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let blocks = self.blocks.iter().map(ToString::to_string);
-        let all: Vec<String> = blocks
-            .chain(self.local.then(|| "local".to_owned()))
-            .collect();
+        let all: Vec<String> = blocks.chain(self.local.then(|| "local".to_owned())).collect();
         f.write_str(&all.join(", "))
     }
 }
@@ -144,11 +133,7 @@ mod tests {
 
     #[test]
     fn the_default_admits_everybody_and_an_empty_list_nobody() {
-        for who in [
-            client("203.0.113.9"),
-            client("2001:db8::1"),
-            ClientAddress::Local,
-        ] {
+        for who in [client("203.0.113.9"), client("2001:db8::1"), ClientAddress::Local] {
             assert!(Allowlist::default().permits(&who));
             assert!(list(&["0.0.0.0/0", "::/0"]).permits(&who));
             assert!(!list(&[]).permits(&who));
@@ -183,14 +168,7 @@ mod tests {
 
     #[test]
     fn bad_entries_are_refused() {
-        for text in [
-            "",
-            "10.0.0.0/33",
-            "10.0.0",
-            "everyone",
-            "10.0.0.0/8 ",
-            "::1/129",
-        ] {
+        for text in ["", "10.0.0.0/33", "10.0.0", "everyone", "10.0.0.0/8 ", "::1/129"] {
             assert_eq!(text.parse::<AllowEntry>(), Err(InvalidEntry), "{text:?}");
         }
     }

@@ -76,10 +76,7 @@ impl FromStr for ServiceName {
         if !text.bytes().all(legal) {
             return Err(InvalidName::Character);
         }
-        if ["-", READ_ONLY_SUFFIX, POOLER_SUFFIX]
-            .iter()
-            .any(|end| text.ends_with(end))
-        {
+        if ["-", READ_ONLY_SUFFIX, POOLER_SUFFIX].iter().any(|end| text.ends_with(end)) {
             return Err(InvalidName::Ending);
         }
         if RESERVED.contains(&text) {
@@ -126,11 +123,7 @@ impl FromStr for HostLabel {
             Some(rest) => (rest, Access::ReadOnly),
             None => (rest, Access::ReadWrite),
         };
-        Ok(Self {
-            service: rest.parse()?,
-            access,
-            mode,
-        })
+        Ok(Self { service: rest.parse()?, access, mode })
     }
 }
 
@@ -165,10 +158,7 @@ mod tests {
         for (text, why) in cases {
             assert_eq!(text.parse::<ServiceName>(), Err(why), "{text:?}");
         }
-        assert_eq!(
-            "a".repeat(53).parse::<ServiceName>(),
-            Err(InvalidName::Length)
-        );
+        assert_eq!("a".repeat(53).parse::<ServiceName>(), Err(InvalidName::Length));
     }
 
     #[test]

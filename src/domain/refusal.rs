@@ -168,13 +168,7 @@ pub struct Answer {
 
 impl Answer {
     fn new(label: &'static str, sqlstate: SqlState, message: impl Into<String>) -> Self {
-        Self {
-            sqlstate,
-            message: message.into(),
-            detail: None,
-            hint: None,
-            label,
-        }
+        Self { sqlstate, message: message.into(), detail: None, hint: None, label }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -350,10 +344,7 @@ impl Unavailable {
             Self::Unreachable => "None of its nodes answers.".to_owned(),
             Self::NoPrimary => "Its nodes answer, but none of them is a primary.".to_owned(),
             Self::NoPgvector { nodes } => {
-                format!(
-                    "The pgvector extension is not installed on {}.",
-                    nodes.join(", ")
-                )
+                format!("The pgvector extension is not installed on {}.", nodes.join(", "))
             }
             Self::NoStandby => "None of its standbys can serve read-only connections.".to_owned(),
         }
@@ -387,16 +378,11 @@ impl ServerLoginFailure {
 
 impl PlanUse {
     fn answer(&self) -> Answer {
-        let Self {
-            plan, used, limit, ..
-        } = self;
+        let Self { plan, used, limit, .. } = self;
         let mut detail = format!("{used} of the {limit} connections of plan {plan} are in use");
         for (index, (application, address, count)) in self.largest.iter().enumerate() {
             let separator = if index == 0 { ": " } else { ", " };
-            let _ = write!(
-                detail,
-                "{separator}{count} by \"{application}\" from {address}"
-            );
+            let _ = write!(detail, "{separator}{count} by \"{application}\" from {address}");
         }
         detail.push('.');
         if self.idle_long > 0 {
@@ -408,13 +394,9 @@ impl PlanUse {
             ),
             None => "Close connections that are not needed, or choose a larger plan.".to_owned(),
         };
-        Answer::new(
-            "plan_full",
-            SqlState::TOO_MANY_CONNECTIONS,
-            "sorry, too many clients already",
-        )
-        .detail(detail)
-        .hint(hint)
+        Answer::new("plan_full", SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            .detail(detail)
+            .hint(hint)
     }
 }
 
@@ -450,10 +432,7 @@ mod tests {
     fn a_denied_address_hears_nothing_about_the_service() {
         let address = ClientAddress::tcp("203.0.113.9:1".parse().unwrap());
         let answer = Refusal::NotPermitted { address }.answer();
-        assert_eq!(
-            answer.message,
-            "no service accepts this connection from 203.0.113.9"
-        );
+        assert_eq!(answer.message, "no service accepts this connection from 203.0.113.9");
         assert_eq!((answer.sqlstate.as_str(), answer.detail), ("28000", None));
     }
 }

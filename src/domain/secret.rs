@@ -41,9 +41,6 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing() {
-        assert_eq!(
-            format!("{:?}", Secret::new("hunter2".to_owned())),
-            "Secret(..)"
-        );
+        assert_eq!(format!("{:?}", Secret::new("hunter2".to_owned())), "Secret(..)");
     }
 }

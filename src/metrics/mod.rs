@@ -11,9 +11,8 @@ use prometheus::{
 use crate::domain::{PoolMode, ServiceName};
 
 /// Seconds: from a login on the same host to one that waited for a failover.
-const LOGIN_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
+const LOGIN_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// The program's own counts.
 #[derive(Debug, Clone)]
@@ -136,23 +135,17 @@ impl Metrics {
 
     /// A client's login was answered.
     pub fn login_answered(&self, mode: PoolMode, seconds: f64) {
-        self.logins
-            .with_label_values(&[mode.label()])
-            .observe(seconds);
+        self.logins.with_label_values(&[mode.label()]).observe(seconds);
     }
 
     /// A server connection was made.
     pub fn server_connected(&self, mode: PoolMode, seconds: f64) {
-        self.server_connects
-            .with_label_values(&[mode.label()])
-            .observe(seconds);
+        self.server_connects.with_label_values(&[mode.label()]).observe(seconds);
     }
 
     /// A session began.
     pub fn session_began(&self, service: &ServiceName, mode: PoolMode) {
-        self.sessions
-            .with_label_values(&[service.as_str(), mode.label()])
-            .inc();
+        self.sessions.with_label_values(&[service.as_str(), mode.label()]).inc();
     }
 
     /// A cancel request was dealt with.
@@ -182,9 +175,7 @@ impl Register<'_> {
         made: prometheus::Result<C>,
     ) -> C {
         let collector = made.expect("metric names and labels are constants");
-        self.0
-            .register(Box::new(collector.clone()))
-            .expect("each metric is registered once");
+        self.0.register(Box::new(collector.clone())).expect("each metric is registered once");
         collector
     }
 
@@ -218,11 +209,6 @@ mod tests {
         metrics.cancel_handled(CancelOutcome::Forwarded);
         metrics.login_answered(PoolMode::Session, 0.003);
         assert_eq!(metrics.refusals(None, "not_permitted"), 2);
-        assert!(
-            metrics
-                .gather()
-                .iter()
-                .any(|family| family.name() == "postern_cancels_total")
-        );
+        assert!(metrics.gather().iter().any(|family| family.name() == "postern_cancels_total"));
     }
 }

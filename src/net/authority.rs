@@ -34,10 +34,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?.pem();
-        Ok(Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
     /// The authority's own certificate, PEM.
@@ -60,9 +57,6 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
+        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 }

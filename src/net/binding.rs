@@ -32,10 +32,7 @@ fn signature_hash(certificate: &X509Certificate<'_>) -> Option<&'static digest::
         (&oid::OID_SIG_ECDSA_WITH_SHA384, &digest::SHA384),
         (&oid::OID_SIG_ECDSA_WITH_SHA512, &digest::SHA512),
     ];
-    by_signature
-        .into_iter()
-        .find(|(oid, _)| **oid == signature.algorithm)
-        .map(|(_, hash)| hash)
+    by_signature.into_iter().find(|(oid, _)| **oid == signature.algorithm).map(|(_, hash)| hash)
 }
 
 fn hash_named(name: &oid::Oid<'_>) -> Option<&'static digest::Algorithm> {
@@ -45,10 +42,7 @@ fn hash_named(name: &oid::Oid<'_>) -> Option<&'static digest::Algorithm> {
         (&oid::OID_NIST_HASH_SHA512, &digest::SHA512),
         (&oid::OID_HASH_SHA1, &digest::SHA256),
     ];
-    by_name
-        .into_iter()
-        .find(|(oid, _)| *oid == name)
-        .map(|(_, hash)| hash)
+    by_name.into_iter().find(|(oid, _)| *oid == name).map(|(_, hash)| hash)
 }
 
 #[cfg(test)]
@@ -69,10 +63,7 @@ mod tests {
             (&rcgen::PKCS_RSA_SHA256, 32),
             (&rcgen::PKCS_RSA_SHA512, 64),
         ] {
-            assert_eq!(
-                end_point_hash(&self_signed(algorithm)).unwrap().len(),
-                bytes
-            );
+            assert_eq!(end_point_hash(&self_signed(algorithm)).unwrap().len(), bytes);
         }
         assert_eq!(end_point_hash(&self_signed(&rcgen::PKCS_ED25519)), None);
         assert_eq!(end_point_hash(b"no certificate"), None);

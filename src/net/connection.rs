@@ -181,9 +181,7 @@ impl Connection {
     /// # Errors
     /// If the handshake fails; rustls has then sent its alert.
     pub async fn accept_tls(self, tls: &ServerTls) -> io::Result<(Self, ClientTls)> {
-        let stream = TlsAcceptor::from(tls.config())
-            .accept(self.into_early()?)
-            .await?;
+        let stream = TlsAcceptor::from(tls.config()).accept(self.into_early()?).await?;
         let (early, session) = stream.into_inner();
         let server_name = session.server_name().map(str::to_owned);
         let agreed = ClientTls {
@@ -204,9 +202,7 @@ impl Connection {
         config: std::sync::Arc<rustls::ClientConfig>,
         name: rustls::pki_types::ServerName<'static>,
     ) -> io::Result<(Self, Option<Box<[u8]>>)> {
-        let stream = TlsConnector::from(config)
-            .connect(name, self.into_early()?)
-            .await?;
+        let stream = TlsConnector::from(config).connect(name, self.into_early()?).await?;
         let (early, session) = stream.into_inner();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         let binding = certificate.and_then(|der| super::binding::end_point_hash(der));
@@ -224,10 +220,7 @@ impl Connection {
 
     fn into_early(self) -> io::Result<Early> {
         match self.transport {
-            Transport::Plain(socket) => Ok(Early {
-                socket,
-                bytes: self.input,
-            }),
+            Transport::Plain(socket) => Ok(Early { socket, bytes: self.input }),
             Transport::Tls(_) => Err(io::Error::other("the connection is encrypted already")),
         }
     }
@@ -282,9 +275,7 @@ mod tests {
 
     async fn pair() -> (Connection, tokio::net::TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
+        let peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         (Connection::plain(Socket::tcp(stream).unwrap()), peer)
     }
@@ -293,9 +284,7 @@ mod tests {
     async fn what_the_peer_does_not_take_is_kept_and_sent_later() {
         let (mut connection, mut peer) = pair().await;
         let data: Vec<u8> = (0..20_000_000u32).map(|n| (n % 251) as u8).collect();
-        poll_fn(|cx| Poll::Ready(connection.push(cx, &data)))
-            .await
-            .unwrap();
+        poll_fn(|cx| Poll::Ready(connection.push(cx, &data))).await.unwrap();
         assert!(connection.has_unsent());
         let reader = tokio::spawn(async move {
             let mut read = vec![0; 20_000_000];

@@ -40,11 +40,7 @@ impl Listener {
     /// # Errors
     /// As the system, `AddrInUse` among them.
     pub fn tcp(address: SocketAddr) -> io::Result<Self> {
-        let domain = if address.is_ipv4() {
-            Domain::IPV4
-        } else {
-            Domain::IPV6
-        };
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -101,10 +97,7 @@ fn remove_dead_socket(path: &Path) -> io::Result<()> {
         return Ok(());
     };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file that is no socket",
-        ));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket"));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),

@@ -44,10 +44,7 @@ pub fn client_config(
         NodeTls::VerifyFull => Check::AuthorityAndName(verifier(authorities)?),
     };
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = NodeVerifier {
-        check,
-        provider: Arc::clone(&provider),
-    };
+    let verifier = NodeVerifier { check, provider: Arc::clone(&provider) };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("aws-lc-rs knows both versions")
@@ -133,8 +130,6 @@ impl ServerCertVerifier for NodeVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -71,10 +71,8 @@ impl ServerTls {
     /// # Panics
     /// If aws-lc-rs did not know TLS 1.2 and 1.3.
     pub fn load(pairs: &[(PathBuf, PathBuf)]) -> Result<Self, CertificateError> {
-        let certificates: Result<Vec<_>, _> = pairs
-            .iter()
-            .map(|(certificate, key)| Certificate::load(certificate, key))
-            .collect();
+        let certificates: Result<Vec<_>, _> =
+            pairs.iter().map(|(certificate, key)| Certificate::load(certificate, key)).collect();
         let certificates = Arc::new(Certificates(certificates?));
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -85,10 +83,7 @@ impl ServerTls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self {
-            config: Arc::new(config),
-            certificates,
-        })
+        Ok(Self { config: Arc::new(config), certificates })
     }
 
     /// For one handshake.
@@ -120,15 +115,8 @@ impl Certificate {
         let (names, binding) = (dns_names(leaf), end_point_hash(leaf));
         let key = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-            .map_err(|source| CertificateError::Tls {
-                path: certificate.to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            certified: Arc::new(certified),
-            names,
-            binding,
-        })
+            .map_err(|source| CertificateError::Tls { path: certificate.to_owned(), source })?;
+        Ok(Self { certified: Arc::new(certified), names, binding })
     }
 
     fn is_for(&self, name: &str) -> bool {
@@ -150,12 +138,7 @@ fn dns_names(certificate: &[u8]) -> Vec<String> {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     };
-    alternatives
-        .value
-        .general_names
-        .iter()
-        .filter_map(dns)
-        .collect()
+    alternatives.value.general_names.iter().filter_map(dns).collect()
 }
 
 impl Certificates {
@@ -168,8 +151,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name())
-            .map(|certificate| Arc::clone(&certificate.certified))
+        self.choose(hello.server_name()).map(|certificate| Arc::clone(&certificate.certified))
     }
 }
 
@@ -193,10 +175,8 @@ mod tests {
             .enumerate()
             .map(|(n, names)| {
                 let leaf = authority.issue(names).unwrap();
-                let pair = (
-                    dir.path().join(format!("{n}.crt")),
-                    dir.path().join(format!("{n}.key")),
-                );
+                let pair =
+                    (dir.path().join(format!("{n}.crt")), dir.path().join(format!("{n}.key")));
                 std::fs::write(&pair.0, leaf.certificate).unwrap();
                 std::fs::write(&pair.1, leaf.key).unwrap();
                 pair
@@ -227,10 +207,7 @@ mod tests {
         let missing = dir.path().join("missing.crt");
         for path in [&empty, &missing] {
             let error = ServerTls::load(&[(path.clone(), path.clone())]).unwrap_err();
-            assert!(
-                error.to_string().contains(path.to_str().unwrap()),
-                "{error}"
-            );
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         }
     }
 }

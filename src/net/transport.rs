@@ -42,11 +42,7 @@ impl TlsStream {
     pub fn new(socket: Socket, mut session: rustls::Connection, early: BytesMut) -> Self {
         // Bounded by the relay, which gives one chunk at a time.
         session.set_buffer_limit(None);
-        Self {
-            socket,
-            session,
-            early,
-        }
+        Self { socket, session, early }
     }
 }
 
@@ -129,11 +125,7 @@ impl TlsStream {
                 }
                 read => return Poll::Ready(read),
             }
-            let Self {
-                socket,
-                session,
-                early,
-            } = self;
+            let Self { socket, session, early } = self;
             match session.read_tls(&mut Ciphertext { socket, cx, early }) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(error) => return Poll::Ready(Err(error)),
@@ -163,11 +155,7 @@ impl TlsStream {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self {
-            socket,
-            session,
-            early,
-        } = self;
+        let Self { socket, session, early } = self;
         while session.wants_write() {
             match session.write_tls(&mut Ciphertext { socket, cx, early }) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
@@ -187,9 +175,7 @@ fn poll_read(
     scratch: &mut [u8],
 ) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(scratch);
-    Pin::new(socket)
-        .poll_read(cx, &mut buf)
-        .map_ok(|()| buf.filled().len())
+    Pin::new(socket).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
 }
 
 /// The socket as rustls wants it: blocking calls that would block.

@@ -83,12 +83,7 @@ impl Closer {
         runtime: Handle,
         close_timeout: Duration,
     ) -> Self {
-        Self {
-            dialer,
-            reaper,
-            runtime,
-            close_timeout,
-        }
+        Self { dialer, reaper, runtime, close_timeout }
     }
 
     /// Takes a connection over. Returns at once; the slot is free when the
@@ -96,28 +91,18 @@ impl Closer {
     pub fn close(&self, mut leftover: Leftover) {
         leftover.slot.closing();
         let closer = self.clone();
-        self.runtime
-            .spawn(async move { closer.see_off(leftover).await });
+        self.runtime.spawn(async move { closer.see_off(leftover).await });
     }
 
     async fn see_off(&self, leftover: Leftover) {
-        let Leftover {
-            mut connection,
-            slot,
-            node,
-            process_id,
-            cancel,
-        } = leftover;
+        let Leftover { mut connection, slot, node, process_id, cancel } = leftover;
         let deadline = Instant::now() + self.close_timeout;
         if let Some(backend) = cancel {
             self.cancel(&node, &backend, deadline).await;
         }
         // A server that reads no more still has to be waited for.
         let _ = timeout_at(deadline, say_goodbye(&mut connection)).await;
-        if timeout_at(deadline, connection.read_to_end())
-            .await
-            .is_err()
-        {
+        if timeout_at(deadline, connection.read_to_end()).await.is_err() {
             self.insist(&mut connection, &node, process_id).await;
         }
         drop(slot);

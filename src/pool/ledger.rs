@@ -53,12 +53,7 @@ impl Ledger {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-        Counts {
-            capacity: self.capacity,
-            held: self.held,
-            closing: self.closing,
-            waiting,
-        }
+        Counts { capacity: self.capacity, held: self.held, closing: self.closing, waiting }
     }
 
     /// The node has this many slots from now on. Returns who of the queue now
@@ -161,9 +156,7 @@ mod tests {
         let mut ledger = ledger(1);
         assert_eq!(ledger.admit(), Admission::Granted);
         ledger.close();
-        let Admission::Wait(first) = ledger.admit() else {
-            panic!("one may wait")
-        };
+        let Admission::Wait(first) = ledger.admit() else { panic!("one may wait") };
         assert_eq!(ledger.admit(), Admission::Full);
         assert_eq!(ledger.release(Was::Closing), Some(first));
         assert_eq!(ledger.admit(), Admission::Full);

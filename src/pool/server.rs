@@ -64,25 +64,14 @@ impl ServerConnection {
         deadline: Instant,
         random: &[u8; RAW_NONCE],
     ) -> Result<(Self, LoggedIn), OpenError> {
-        let Dialed {
-            connection,
-            binding,
-        } = dialer.dial(&node, deadline).await?;
+        let Dialed { connection, binding } = dialer.dial(&node, deadline).await?;
         let held = Some((connection, slot));
         let closer = closer.clone();
-        let mut server = Self {
-            held,
-            node,
-            backend: None,
-            process_id: 0,
-            busy: false,
-            closer,
-        };
+        let mut server = Self { held, node, backend: None, process_id: 0, busy: false, closer };
         let Credentials { parameters, keys } = credentials;
         let login = login::log_in(server.connection(), binding, parameters, keys, random);
-        let logged_in = tokio::time::timeout_at(deadline, login)
-            .await
-            .map_err(|_| OpenError::Timeout)??;
+        let logged_in =
+            tokio::time::timeout_at(deadline, login).await.map_err(|_| OpenError::Timeout)??;
         server.process_id = logged_in.process_id;
         server.backend = Backend::new(logged_in.process_id, &logged_in.cancel_key);
         Ok((server, logged_in))

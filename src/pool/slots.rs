@@ -70,15 +70,10 @@ impl Slots {
         };
         // Dropped at whatever point: the ticket leaves the queue, and a slot
         // that was sent meanwhile is dropped with the receiver.
-        let _place = Place {
-            node: Arc::clone(&slots),
-            ticket,
-        };
+        let _place = Place { node: Arc::clone(&slots), ticket };
         match timeout(wait, receiver).await {
             Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(Refused {
-                counts: slots.lock().ledger.counts(),
-            }),
+            Ok(Err(_)) | Err(_) => Err(Refused { counts: slots.lock().ledger.counts() }),
         }
     }
 
@@ -107,16 +102,10 @@ impl Slots {
         let slots = self.of(node);
         let mut state = slots.lock();
         let granted = state.ledger.set_capacity(node.capacity);
-        let ready: Vec<_> = granted
-            .iter()
-            .filter_map(|t| state.waiters.remove(t))
-            .collect();
+        let ready: Vec<_> = granted.iter().filter_map(|t| state.waiters.remove(t)).collect();
         drop(state);
         for waiter in ready {
-            let _ = waiter.send(Slot {
-                node: Arc::clone(&slots),
-                was: Was::Held,
-            });
+            let _ = waiter.send(Slot { node: Arc::clone(&slots), was: Was::Held });
         }
     }
 
@@ -149,18 +138,15 @@ impl NodeSlots {
             let _ = state.ledger.set_capacity(capacity);
         }
         match state.ledger.admit() {
-            Admission::Granted => Ok(Outcome::Granted(Slot {
-                node: Arc::clone(self),
-                was: Was::Held,
-            })),
+            Admission::Granted => {
+                Ok(Outcome::Granted(Slot { node: Arc::clone(self), was: Was::Held }))
+            }
             Admission::Wait(ticket) => {
                 let (sender, receiver) = oneshot::channel();
                 state.waiters.insert(ticket, sender);
                 Ok(Outcome::Wait(ticket, receiver))
             }
-            Admission::Full => Err(Refused {
-                counts: state.ledger.counts(),
-            }),
+            Admission::Full => Err(Refused { counts: state.ledger.counts() }),
         }
     }
 
@@ -168,16 +154,10 @@ impl NodeSlots {
     /// has just gone drops what he is handed, which gives it to the next.
     fn release(self: &Arc<Self>, was: Was) {
         let mut state = self.lock();
-        let waiter = state
-            .ledger
-            .release(was)
-            .and_then(|ticket| state.waiters.remove(&ticket));
+        let waiter = state.ledger.release(was).and_then(|ticket| state.waiters.remove(&ticket));
         drop(state);
         if let Some(waiter) = waiter {
-            let _ = waiter.send(Slot {
-                node: Arc::clone(self),
-                was: Was::Held,
-            });
+            let _ = waiter.send(Slot { node: Arc::clone(self), was: Was::Held });
         }
     }
 }

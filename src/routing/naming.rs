@@ -68,10 +68,7 @@ type Named = (Result<HostLabel, InvalidName>, Bytes);
 
 fn named(snapshot: &Snapshot, hints: &Hints<'_>) -> Result<Option<Named>, Refusal> {
     let user = || hints.user.clone();
-    let by_host = hints
-        .server_name
-        .and_then(|name| host_label(snapshot, name))
-        .map(str::parse);
+    let by_host = hints.server_name.and_then(|name| host_label(snapshot, name)).map(str::parse);
     let by_option = hints.service.map(str::parse::<HostLabel>);
     Ok(match (by_host, by_option) {
         (Some(Ok(host)), Some(option)) => {
@@ -98,17 +95,9 @@ fn host_label<'a>(snapshot: &Snapshot, server_name: &'a str) -> Option<&'a str> 
 }
 
 fn by_user_or_default(snapshot: &Snapshot, user: &Bytes) -> Option<Named> {
-    let plain = |service| {
-        Ok(HostLabel {
-            service,
-            access: Access::ReadWrite,
-            mode: None,
-        })
-    };
+    let plain = |service| Ok(HostLabel { service, access: Access::ReadWrite, mode: None });
     if let Some(dot) = user.iter().rposition(|b| *b == b'.') {
-        let name = std::str::from_utf8(&user[dot + 1..])
-            .ok()
-            .and_then(|s| s.parse().ok());
+        let name = std::str::from_utf8(&user[dot + 1..]).ok().and_then(|s| s.parse().ok());
         if let Some(service) = name.filter(|name| snapshot.services.contains_key(name)) {
             return Some((plain(service), user.slice(..dot)));
         }
@@ -160,9 +149,7 @@ mod tests {
             plan: Arc::new(plan.clone()),
             allowlist: Allowlist::default(),
             nodes: Vec::new(),
-            topology: Topology {
-                primary: Err(Unavailable::Unreachable),
-            },
+            topology: Topology { primary: Err(Unavailable::Unreachable) },
         };
         let services = ["orders", "billing"].map(|n| (n.parse().unwrap(), Arc::new(service(n))));
         Snapshot {
@@ -195,10 +182,9 @@ mod tests {
 
     fn named(default: Option<&str>, says: &Says) -> (String, String) {
         match ask(default, says).unwrap() {
-            Destination::Service { endpoint, role } => (
-                endpoint.service.to_string(),
-                String::from_utf8(role.to_vec()).unwrap(),
-            ),
+            Destination::Service { endpoint, role } => {
+                (endpoint.service.to_string(), String::from_utf8(role.to_vec()).unwrap())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -207,96 +193,32 @@ mod tests {
     fn e13_the_first_that_applies_names_the_service() {
         let sni = Some("ORDERS.DB.example.com");
         let cases = [
+            (Says { server_name: sni, service: None, user: "bob" }, "orders", "bob"),
             (
-                Says {
-                    server_name: sni,
-                    service: None,
-                    user: "bob",
-                },
-                "orders",
-                "bob",
-            ),
-            (
-                Says {
-                    server_name: sni,
-                    service: None,
-                    user: "bob.billing",
-                },
+                Says { server_name: sni, service: None, user: "bob.billing" },
                 "orders",
                 "bob.billing",
             ),
+            (Says { server_name: sni, service: Some("orders"), user: "bob" }, "orders", "bob"),
+            (Says { server_name: None, service: Some("billing"), user: "bob" }, "billing", "bob"),
             (
-                Says {
-                    server_name: sni,
-                    service: Some("orders"),
-                    user: "bob",
-                },
-                "orders",
-                "bob",
-            ),
-            (
-                Says {
-                    server_name: None,
-                    service: Some("billing"),
-                    user: "bob",
-                },
-                "billing",
-                "bob",
-            ),
-            (
-                Says {
-                    server_name: Some("other.example"),
-                    service: Some("billing"),
-                    user: "b",
-                },
+                Says { server_name: Some("other.example"), service: Some("billing"), user: "b" },
                 "billing",
                 "b",
             ),
+            (Says { server_name: None, service: None, user: "bob.billing" }, "billing", "bob"),
+            (Says { server_name: None, service: None, user: "a.b.billing" }, "billing", "a.b"),
             (
-                Says {
-                    server_name: None,
-                    service: None,
-                    user: "bob.billing",
-                },
-                "billing",
-                "bob",
-            ),
-            (
-                Says {
-                    server_name: None,
-                    service: None,
-                    user: "a.b.billing",
-                },
-                "billing",
-                "a.b",
-            ),
-            (
-                Says {
-                    server_name: None,
-                    service: None,
-                    user: "bob.unknown",
-                },
+                Says { server_name: None, service: None, user: "bob.unknown" },
                 "orders",
                 "bob.unknown",
             ),
             (
-                Says {
-                    server_name: Some("db.example.com"),
-                    service: None,
-                    user: "bob",
-                },
+                Says { server_name: Some("db.example.com"), service: None, user: "bob" },
                 "orders",
                 "bob",
             ),
-            (
-                Says {
-                    server_name: None,
-                    service: Some("missing"),
-                    user: "bob",
-                },
-                "missing",
-                "bob",
-            ),
+            (Says { server_name: None, service: Some("missing"), user: "bob" }, "missing", "bob"),
         ];
         for (says, service, role) in cases {
             assert_eq!(named(Some("orders"), &says), (service.into(), role.into()));
@@ -306,39 +228,15 @@ mod tests {
     #[test]
     fn e13_disagreement_is_refused_and_nonsense_leads_nowhere() {
         let sni = Some("orders.db.example.com");
-        let disagree = Says {
-            server_name: sni,
-            service: Some("billing"),
-            user: "bob",
-        };
+        let disagree = Says { server_name: sni, service: Some("billing"), user: "bob" };
         assert_eq!(ask(None, &disagree), Err(Refusal::ServiceDisagreement));
-        for name in [
-            "x.orders.db.example.com",
-            "-.db.example.com",
-            ".db.example.com",
-        ] {
-            let says = Says {
-                server_name: Some(name),
-                service: None,
-                user: "bob",
-            };
-            assert_eq!(
-                ask(Some("orders"), &says),
-                Ok(Destination::Nowhere),
-                "{name}"
-            );
+        for name in ["x.orders.db.example.com", "-.db.example.com", ".db.example.com"] {
+            let says = Says { server_name: Some(name), service: None, user: "bob" };
+            assert_eq!(ask(Some("orders"), &says), Ok(Destination::Nowhere), "{name}");
         }
-        let nobody = Says {
-            server_name: None,
-            service: None,
-            user: "bob",
-        };
+        let nobody = Says { server_name: None, service: None, user: "bob" };
         assert_eq!(ask(None, &nobody), Ok(Destination::Unnamed));
-        let bad = Says {
-            server_name: None,
-            service: Some("-"),
-            user: "bob",
-        };
+        let bad = Says { server_name: None, service: Some("-"), user: "bob" };
         assert_eq!(ask(None, &bad), Ok(Destination::Nowhere));
     }
 
@@ -347,40 +245,21 @@ mod tests {
         let user = Bytes::from_static(b"bob");
         let ask = |server_name, access, pool| {
             let listener = PoolMode::Session;
-            let hints = Hints {
-                server_name,
-                service: None,
-                access,
-                pool,
-                user: &user,
-                listener,
-            };
+            let hints = Hints { server_name, service: None, access, pool, user: &user, listener };
             match destination(&snapshot(Some("orders")), hints)? {
                 Destination::Service { endpoint, .. } => Ok((endpoint.access, endpoint.mode)),
                 other => panic!("{other:?}"),
             }
         };
         let pooler = Some("orders-ro-pooler.db.example.com");
-        assert_eq!(
-            ask(pooler, None, None),
-            Ok((Access::ReadOnly, PoolMode::Transaction))
-        );
+        assert_eq!(ask(pooler, None, None), Ok((Access::ReadOnly, PoolMode::Transaction)));
         assert_eq!(
             ask(pooler, Some("read-write"), Some("session")),
             Ok((Access::ReadWrite, PoolMode::Session))
         );
-        assert_eq!(
-            ask(None, None, None),
-            Ok((Access::ReadWrite, PoolMode::Session))
-        );
-        assert_eq!(
-            ask(None, Some("x"), None),
-            Err(Refusal::InvalidOption(InvalidOption::Access))
-        );
-        assert_eq!(
-            ask(None, None, Some("x")),
-            Err(Refusal::InvalidOption(InvalidOption::Pool))
-        );
+        assert_eq!(ask(None, None, None), Ok((Access::ReadWrite, PoolMode::Session)));
+        assert_eq!(ask(None, Some("x"), None), Err(Refusal::InvalidOption(InvalidOption::Access)));
+        assert_eq!(ask(None, None, Some("x")), Err(Refusal::InvalidOption(InvalidOption::Pool)));
     }
 
     proptest! {
@@ -394,10 +273,7 @@ mod tests {
 
     fn snapshot_once() -> Snapshot {
         Snapshot {
-            routing: Routing {
-                domains: vec!["db.example.com".into()],
-                default_service: None,
-            },
+            routing: Routing { domains: vec!["db.example.com".into()], default_service: None },
             ..Snapshot::default()
         }
     }

@@ -26,25 +26,18 @@ pub enum Sight {
 /// Decides from the last look at each node.
 #[must_use]
 pub fn decide(kind: Kind, nodes: &[(Arc<Node>, Sight)]) -> Topology {
-    Topology {
-        primary: primary(kind, nodes),
-    }
+    Topology { primary: primary(kind, nodes) }
 }
 
 fn primary(kind: Kind, nodes: &[(Arc<Node>, Sight)]) -> Result<Arc<Node>, Unavailable> {
     let suits = |pgvector| kind != Kind::Vector || pgvector;
     let mut writable = nodes.iter().filter_map(|(node, sight)| match *sight {
-        Sight::Up {
-            writable: true,
-            pgvector,
-        } => Some((node, pgvector)),
+        Sight::Up { writable: true, pgvector } => Some((node, pgvector)),
         _ => None,
     });
     match writable.next() {
         Some((node, pgvector)) if suits(pgvector) => Ok(Arc::clone(node)),
-        Some(_) => Err(Unavailable::NoPgvector {
-            nodes: without_pgvector(nodes),
-        }),
+        Some(_) => Err(Unavailable::NoPgvector { nodes: without_pgvector(nodes) }),
         None if nodes.iter().all(|(_, sight)| *sight == Sight::Down) => {
             Err(Unavailable::Unreachable)
         }
@@ -53,15 +46,7 @@ fn primary(kind: Kind, nodes: &[(Arc<Node>, Sight)]) -> Result<Arc<Node>, Unavai
 }
 
 fn without_pgvector(nodes: &[(Arc<Node>, Sight)]) -> Vec<String> {
-    let lacks = |sight: &Sight| {
-        matches!(
-            sight,
-            Sight::Up {
-                pgvector: false,
-                ..
-            }
-        )
-    };
+    let lacks = |sight: &Sight| matches!(sight, Sight::Up { pgvector: false, .. });
     nodes
         .iter()
         .filter(|(_, sight)| lacks(sight))
@@ -74,18 +59,9 @@ mod tests {
     use super::*;
     use crate::domain::NodeTls;
 
-    const PRIMARY: Sight = Sight::Up {
-        writable: true,
-        pgvector: true,
-    };
-    const STANDBY: Sight = Sight::Up {
-        writable: false,
-        pgvector: true,
-    };
-    const PLAIN: Sight = Sight::Up {
-        writable: true,
-        pgvector: false,
-    };
+    const PRIMARY: Sight = Sight::Up { writable: true, pgvector: true };
+    const STANDBY: Sight = Sight::Up { writable: false, pgvector: true };
+    const PLAIN: Sight = Sight::Up { writable: true, pgvector: false };
 
     fn decided(kind: Kind, sights: &[Sight]) -> Result<String, Unavailable> {
         let node = |n: usize| Node {
@@ -95,14 +71,9 @@ mod tests {
             authorities: None,
             capacity: 1,
         };
-        let nodes: Vec<_> = sights
-            .iter()
-            .enumerate()
-            .map(|(n, sight)| (Arc::new(node(n)), *sight))
-            .collect();
-        decide(kind, &nodes)
-            .primary
-            .map(|node| node.address.to_string())
+        let nodes: Vec<_> =
+            sights.iter().enumerate().map(|(n, sight)| (Arc::new(node(n)), *sight)).collect();
+        decide(kind, &nodes).primary.map(|node| node.address.to_string())
     }
 
     #[test]

@@ -26,9 +26,7 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            phase: watch::Sender::new(Phase::Running),
-        }
+        Self { phase: watch::Sender::new(Phase::Running) }
     }
 }
 

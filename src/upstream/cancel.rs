@@ -22,10 +22,7 @@ impl Backend {
     /// some poolers in front of a server do (trap B-8).
     #[must_use]
     pub fn new(process_id: u32, key: &Bytes) -> Option<Self> {
-        (!key.is_empty()).then(|| Self {
-            process_id,
-            key: Secret::new(key.to_vec()),
-        })
+        (!key.is_empty()).then(|| Self { process_id, key: Secret::new(key.to_vec()) })
     }
 }
 

@@ -79,9 +79,7 @@ impl Dialer {
     pub async fn dial(&self, node: &Node, deadline: Instant) -> Result<Dialed, DialError> {
         let connection = self.connect(&node.address, deadline).await?;
         let encrypted = self.encrypt(connection, node);
-        timeout_at(deadline, encrypted)
-            .await
-            .map_err(|_| DialError::Timeout)?
+        timeout_at(deadline, encrypted).await.map_err(|_| DialError::Timeout)?
     }
 
     async fn connect(
@@ -94,9 +92,7 @@ impl Dialer {
             NodeAddress::Unix { .. } => {
                 let path = address.socket_path().expect("a unix address has a path");
                 let stream = timeout_at(deadline, UnixStream::connect(path)).await;
-                let stream = stream
-                    .map_err(|_| DialError::Timeout)?
-                    .map_err(DialError::Connect)?;
+                let stream = stream.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
                 Ok(Connection::plain(Socket::Unix(stream)))
             }
         }
@@ -109,9 +105,7 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<Connection, DialError> {
         let resolved = timeout_at(deadline, self.resolve(host, port)).await;
-        let addresses = resolved
-            .map_err(|_| DialError::Timeout)?
-            .map_err(DialError::Connect)?;
+        let addresses = resolved.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
         let mut last = DialError::Connect(io::Error::other("the name has no address"));
         for (index, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -141,13 +135,7 @@ impl Dialer {
         }
         let at = Instant::now();
         let addresses: Arc<[SocketAddr]> = tokio::net::lookup_host(&key).await?.collect();
-        lock(&self.names).insert(
-            key,
-            Resolved {
-                at,
-                addresses: Arc::clone(&addresses),
-            },
-        );
+        lock(&self.names).insert(key, Resolved { at, addresses: Arc::clone(&addresses) });
         Ok(addresses)
     }
 
@@ -160,32 +148,18 @@ impl Dialer {
     async fn encrypt(&self, connection: Connection, node: &Node) -> Result<Dialed, DialError> {
         let tls = self.tls_config(node)?;
         let (Some(config), true) = (tls, connection.can_become_tls()) else {
-            return Ok(Dialed {
-                connection,
-                binding: None,
-            });
+            return Ok(Dialed { connection, binding: None });
         };
         let mut connection = connection;
-        if !offers_tls(&mut connection)
-            .await
-            .map_err(DialError::Connect)?
-        {
+        if !offers_tls(&mut connection).await.map_err(DialError::Connect)? {
             return match node.tls {
-                NodeTls::Prefer => Ok(Dialed {
-                    connection,
-                    binding: None,
-                }),
+                NodeTls::Prefer => Ok(Dialed { connection, binding: None }),
                 _ => Err(DialError::NoTls),
             };
         }
-        let encrypted = connection
-            .connect_tls(config, certificate_name(&node.address))
-            .await;
+        let encrypted = connection.connect_tls(config, certificate_name(&node.address)).await;
         let (connection, binding) = encrypted.map_err(DialError::Tls)?;
-        Ok(Dialed {
-            connection,
-            binding,
-        })
+        Ok(Dialed { connection, binding })
     }
 
     fn tls_config(&self, node: &Node) -> Result<Option<Arc<ClientConfig>>, DialError> {
@@ -211,10 +185,7 @@ async fn offers_tls(connection: &mut Connection) -> io::Result<bool> {
     match &connection.input.split()[..] {
         b"S" => Ok(true),
         b"N" => Ok(false),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "an invalid answer to SSLRequest",
-        )),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "an invalid answer to SSLRequest")),
     }
 }
 

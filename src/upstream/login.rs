@@ -158,9 +158,7 @@ async fn request(connection: &mut Connection) -> Result<AuthenticationRequest, L
             // Nobody is there yet to be told.
             b'N' | b'v' => {}
             _ => {
-                return Err(LoginFailure::Garbled(
-                    "an unexpected message before authentication",
-                ));
+                return Err(LoginFailure::Garbled("an unexpected message before authentication"));
             }
         }
     }
@@ -184,9 +182,7 @@ async fn greeting(connection: &mut Connection) -> Result<LoggedIn, LoginFailure>
             _ => return Err(LoginFailure::Garbled("an unexpected message during login")),
         }
         if logged_in.greeting.len() > MAX_GREETING {
-            return Err(LoginFailure::Garbled(
-                "more than anyone says during a login",
-            ));
+            return Err(LoginFailure::Garbled("more than anyone says during a login"));
         }
     }
 }
@@ -199,10 +195,7 @@ fn refused(message: &RawMessage, mut said: BytesMut) -> LoginFailure {
     match sqlstate {
         Some(sqlstate) if sqlstate.len() == 5 && body.ends_with(&[0, 0]) => {
             said.extend_from_slice(&message.bytes);
-            LoginFailure::Refused {
-                sqlstate: sqlstate.into_owned(),
-                messages: said.freeze(),
-            }
+            LoginFailure::Refused { sqlstate: sqlstate.into_owned(), messages: said.freeze() }
         }
         _ => LoginFailure::Garbled("an error without SQLSTATE"),
     }

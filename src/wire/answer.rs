@@ -40,11 +40,7 @@ pub fn error(out: &mut BytesMut, severity: Severity, answer: &Answer, id: Option
         (b'M', without_nul(&answer.message)),
     ];
     let id = id.map(|id| format!("Refusal {id}."));
-    let detail = [answer.detail.clone(), id]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let detail = [answer.detail.clone(), id].into_iter().flatten().collect::<Vec<_>>().join(" ");
     if !detail.is_empty() {
         fields.push((b'D', without_nul(&detail)));
     }
@@ -62,10 +58,7 @@ fn without_nul(text: &str) -> String {
 /// Appends NegotiateProtocolVersion: the version that will be spoken, and the
 /// protocol options that are not known.
 pub fn negotiate(out: &mut BytesMut, spoken: ProtocolVersion, unknown: &[Bytes]) {
-    let names = unknown
-        .iter()
-        .map(|name| String::from_utf8_lossy(name).into_owned())
-        .collect();
+    let names = unknown.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
     let version = i32::try_from(spoken.code()).expect("3.x fits");
     encode(out, &NegotiateProtocolVersion::new(version, names));
 }
@@ -78,18 +71,12 @@ pub fn sasl_mechanisms(out: &mut BytesMut, mechanisms: &[&str]) {
 
 /// Appends AuthenticationSASLContinue.
 pub fn sasl_continue(out: &mut BytesMut, data: &[u8]) {
-    encode(
-        out,
-        &Authentication::SASLContinue(Bytes::copy_from_slice(data)),
-    );
+    encode(out, &Authentication::SASLContinue(Bytes::copy_from_slice(data)));
 }
 
 /// Appends AuthenticationSASLFinal.
 pub fn sasl_final(out: &mut BytesMut, data: &[u8]) {
-    encode(
-        out,
-        &Authentication::SASLFinal(Bytes::copy_from_slice(data)),
-    );
+    encode(out, &Authentication::SASLFinal(Bytes::copy_from_slice(data)));
 }
 
 /// Appends AuthenticationOk.
@@ -109,9 +96,7 @@ pub fn ready(out: &mut BytesMut) {
 }
 
 fn encode(out: &mut BytesMut, message: &impl Message) {
-    message
-        .encode(out)
-        .expect("Postern's own messages are short and well formed");
+    message.encode(out).expect("Postern's own messages are short and well formed");
 }
 
 #[cfg(test)]
@@ -121,10 +106,7 @@ mod tests {
 
     #[test]
     fn a30_an_error_holds_its_fields_and_nothing_a_name_could_break() {
-        let answer = Refusal::PasswordFailed {
-            user: "a\0b\"\n'\\{%".into(),
-        }
-        .answer();
+        let answer = Refusal::PasswordFailed { user: "a\0b\"\n'\\{%".into() }.answer();
         let mut out = BytesMut::new();
         error(&mut out, Severity::Fatal, &answer, Some("k3x9"));
         let body = &out[5..];
@@ -137,10 +119,7 @@ mod tests {
             b"DRefusal k3x9.",
         ];
         assert_eq!(fields, expected);
-        assert_eq!(
-            u32::from_be_bytes(out[1..5].try_into().unwrap()) as usize + 1,
-            out.len()
-        );
+        assert_eq!(u32::from_be_bytes(out[1..5].try_into().unwrap()) as usize + 1, out.len());
     }
 
     #[test]

@@ -47,10 +47,7 @@ enum Copy {
     /// The server waits for data, and swallows Syncs.
     In,
     /// Streaming replication: both directions carry data.
-    Both {
-        client_done: bool,
-        server_done: bool,
-    },
+    Both { client_done: bool, server_done: bool },
 }
 
 /// Both directions of one session, looked at message by message.
@@ -125,12 +122,7 @@ impl Conversation {
         match head.kind {
             b'Z' => self.ready(head.first),
             b'G' => self.copy_in_begins(),
-            b'W' => {
-                self.copy = Copy::Both {
-                    client_done: false,
-                    server_done: false,
-                }
-            }
+            b'W' => self.copy = Copy::Both { client_done: false, server_done: false },
             b'c' => self.server_ends_copy(),
             b'E' => self.copy = Copy::No,
             _ => {}
@@ -229,10 +221,7 @@ impl Conversation {
         self.copy = if client_done && server_done {
             Copy::No
         } else {
-            Copy::Both {
-                client_done,
-                server_done,
-            }
+            Copy::Both { client_done, server_done }
         };
     }
 }
@@ -247,18 +236,12 @@ mod tests {
                 b'I' | b'T' => (b'Z', kind),
                 other => (other, 0),
             };
-            conversation.from_server(Head {
-                kind,
-                length: 1,
-                first,
-            });
+            conversation.from_server(Head { kind, length: 1, first });
         }
     }
 
     fn client(conversation: &mut Conversation, kinds: &[u8]) {
-        kinds
-            .iter()
-            .for_each(|kind| conversation.from_client(*kind));
+        kinds.iter().for_each(|kind| conversation.from_client(*kind));
     }
 
     #[test]

@@ -106,11 +106,7 @@ fn read_head(bytes: &[u8]) -> Result<Head, Garbled> {
     let kind = bytes[0];
     let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
     match length.checked_sub(4) {
-        Some(length) if length <= i32::MAX as u32 => Ok(Head {
-            kind,
-            length,
-            first: bytes[5],
-        }),
+        Some(length) if length <= i32::MAX as u32 => Ok(Head { kind, length, first: bytes[5] }),
         _ => Err(Garbled { kind }),
     }
 }
@@ -151,14 +147,8 @@ mod tests {
             stream.push(0);
             for split in 1..stream.len() {
                 let mut scanner = Scanner::default();
-                let result = stream
-                    .chunks(split)
-                    .try_for_each(|piece| scanner.scan(piece, |_| ()));
-                assert_eq!(
-                    result,
-                    Err(Garbled { kind: b'P' }),
-                    "{length} split at {split}"
-                );
+                let result = stream.chunks(split).try_for_each(|piece| scanner.scan(piece, |_| ()));
+                assert_eq!(result, Err(Garbled { kind: b'P' }), "{length} split at {split}");
             }
         }
     }
@@ -167,9 +157,7 @@ mod tests {
     fn d03_the_longest_legal_message_is_followed_without_its_body() {
         let mut scanner = Scanner::default();
         let header = [b'd', 0x7f, 0xff, 0xff, 0xff, 0];
-        scanner
-            .scan(&header, |head| assert_eq!(head.length, i32::MAX as u32 - 4))
-            .unwrap();
+        scanner.scan(&header, |head| assert_eq!(head.length, i32::MAX as u32 - 4)).unwrap();
         assert!(!scanner.at_boundary());
     }
 
@@ -178,11 +166,7 @@ mod tests {
         let stream = [message(b'Z', b"I"), message(b'Z', b"T")].concat();
         for piece in 1..=stream.len() {
             let (found, _) = scan_in_pieces(&stream, piece);
-            assert_eq!(
-                found,
-                [(b'Z', 1, Some(b'I')), (b'Z', 1, Some(b'T'))],
-                "{piece}"
-            );
+            assert_eq!(found, [(b'Z', 1, Some(b'I')), (b'Z', 1, Some(b'T'))], "{piece}");
         }
     }
 

@@ -58,10 +58,7 @@ pub fn take_message(
     if buffer.len() < total {
         return Ok(None);
     }
-    Ok(Some(RawMessage {
-        kind,
-        bytes: buffer.split_to(total).freeze(),
-    }))
+    Ok(Some(RawMessage { kind, bytes: buffer.split_to(total).freeze() }))
 }
 
 /// A client's SASLInitialResponse.
@@ -155,8 +152,7 @@ pub fn parse_parameter(mut body: Bytes) -> Option<(Bytes, Bytes)> {
 /// did not send it.
 #[must_use]
 pub fn error_field(body: &[u8], field: u8) -> Option<&[u8]> {
-    body.split(|b| *b == 0)
-        .find_map(|text| text.strip_prefix(&[field]))
+    body.split(|b| *b == 0).find_map(|text| text.strip_prefix(&[field]))
 }
 
 /// Appends SASLInitialResponse for a server.
@@ -214,10 +210,7 @@ mod tests {
         assert_eq!(error_field(b"", b'C'), None);
         assert_eq!(error_field(b"\0", b'C'), None);
         assert_eq!(error_field(b"SFATAL\0Mgone\0\0", b'C'), None);
-        assert_eq!(
-            error_field(b"SFATAL\0C57P03\0\0", b'C'),
-            Some(&b"57P03"[..])
-        );
+        assert_eq!(error_field(b"SFATAL\0C57P03\0\0", b'C'), Some(&b"57P03"[..]));
     }
 
     proptest! {

@@ -41,11 +41,8 @@ pub fn parse(options: &Bytes) -> Options {
             is_argument = !is_argument && awaits_argument(&token);
         }
     }
-    parsed.rest = if removed.is_empty() {
-        Some(options.clone())
-    } else {
-        without(options, &removed)
-    };
+    parsed.rest =
+        if removed.is_empty() { Some(options.clone()) } else { without(options, &removed) };
     parsed
 }
 
@@ -70,9 +67,7 @@ fn awaits_argument(token: &[u8]) -> bool {
     let Some(switches) = token.strip_prefix(b"-") else {
         return false;
     };
-    let with_argument = switches
-        .iter()
-        .position(|b| SWITCHES_WITH_ARGUMENT.contains(b));
+    let with_argument = switches.iter().position(|b| SWITCHES_WITH_ARGUMENT.contains(b));
     token != b"--" && with_argument.is_some_and(|at| at + 1 == switches.len())
 }
 
@@ -100,11 +95,7 @@ fn unescape(token: &[u8]) -> Vec<u8> {
     let mut bytes = token.iter();
     let mut plain = Vec::with_capacity(token.len());
     while let Some(&byte) = bytes.next() {
-        plain.extend(if byte == b'\\' {
-            bytes.next().copied()
-        } else {
-            Some(byte)
-        });
+        plain.extend(if byte == b'\\' { bytes.next().copied() } else { Some(byte) });
     }
     plain
 }
@@ -129,10 +120,7 @@ mod tests {
 
     fn parsed(text: &'static str) -> (Option<String>, Option<String>) {
         let options = parse(&Bytes::from_static(text.as_bytes()));
-        (
-            options.service,
-            options.rest.map(|r| String::from_utf8(r.to_vec()).unwrap()),
-        )
+        (options.service, options.rest.map(|r| String::from_utf8(r.to_vec()).unwrap()))
     }
 
     #[test]
@@ -146,17 +134,9 @@ mod tests {
             ("-Ec service=orders", None, Some("-Ec service=orders")),
             ("-cservice=orders", None, Some("-cservice=orders")),
             ("--service=orders", None, Some("--service=orders")),
-            (
-                "-c a=b\\ service=orders",
-                None,
-                Some("-c a=b\\ service=orders"),
-            ),
+            ("-c a=b\\ service=orders", None, Some("-c a=b\\ service=orders")),
             ("s\\ervice=orders", Some("orders"), None),
-            (
-                "-c search_path=my-customers",
-                None,
-                Some("-c search_path=my-customers"),
-            ),
+            ("-c search_path=my-customers", None, Some("-c search_path=my-customers")),
             ("-c timezone=Etc/GMT+3", None, Some("-c timezone=Etc/GMT+3")),
             ("-c a=b=c service=x", Some("x"), Some("-c a=b=c ")),
             ("", None, Some("")),
@@ -164,19 +144,13 @@ mod tests {
             ("services=x", None, Some("services=x")),
         ];
         for (text, service, rest) in cases {
-            assert_eq!(
-                parsed(text),
-                (service.map(Into::into), rest.map(Into::into)),
-                "{text:?}"
-            );
+            assert_eq!(parsed(text), (service.map(Into::into), rest.map(Into::into)), "{text:?}");
         }
     }
 
     #[test]
     fn all_three_tokens_are_read() {
-        let options = parse(&Bytes::from_static(
-            b"service=a access=read-only pool=transaction",
-        ));
+        let options = parse(&Bytes::from_static(b"service=a access=read-only pool=transaction"));
         assert_eq!(options.access.as_deref(), Some("read-only"));
         assert_eq!(options.pool.as_deref(), Some("transaction"));
         assert_eq!(options.rest, None);

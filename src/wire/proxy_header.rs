@@ -61,11 +61,7 @@ fn header_length(bytes: &[u8]) -> Result<Option<usize>, InvalidHeader> {
             return Ok(None);
         };
         let length = V2_FIXED + usize::from(u16::from_be_bytes([length[0], length[1]]));
-        return if length <= MAX_V2 {
-            Ok(Some(length))
-        } else {
-            Err(InvalidHeader)
-        };
+        return if length <= MAX_V2 { Ok(Some(length)) } else { Err(InvalidHeader) };
     }
     if !starts_alike(bytes, V1_START) {
         return Err(InvalidHeader);
@@ -129,10 +125,7 @@ mod tests {
     #[test]
     fn e17_both_versions_are_read_and_leave_what_follows() {
         let v1 = b"PROXY TCP4 203.0.113.9 10.0.0.1 12345 5432\r\nrest";
-        assert_eq!(
-            complete(v1),
-            (v1.len() - 4, Some("203.0.113.9:12345".into()))
-        );
+        assert_eq!(complete(v1), (v1.len() - 4, Some("203.0.113.9:12345".into())));
         let mut v2 = v2_header(1, &ADDRESSES);
         let length = v2.len();
         v2.extend(b"rest");
@@ -158,10 +151,7 @@ mod tests {
 
     #[test]
     fn e17_over_long_headers_and_sizes_that_lie_are_refused() {
-        assert_eq!(
-            parse(&[b"PROXY ".as_slice(), &[b'x'; 101]].concat()),
-            Err(InvalidHeader)
-        );
+        assert_eq!(parse(&[b"PROXY ".as_slice(), &[b'x'; 101]].concat()), Err(InvalidHeader));
         assert_eq!(parse(&v2_header(1, &[0; 4081])), Err(InvalidHeader));
         assert_eq!(parse(&v2_header(1, &[0; 4])), Err(InvalidHeader));
         let mut tlv = ADDRESSES.to_vec();

@@ -36,10 +36,7 @@ pub struct ProtocolVersion {
 impl ProtocolVersion {
     fn from_code(code: u32) -> Self {
         let [a, b, c, d] = code.to_be_bytes();
-        Self {
-            major: u16::from_be_bytes([a, b]),
-            minor: u16::from_be_bytes([c, d]),
-        }
+        Self { major: u16::from_be_bytes([a, b]), minor: u16::from_be_bytes([c, d]) }
     }
 
     /// The number that stands in a startup packet.
@@ -108,19 +105,12 @@ impl Startup {
     /// The last value given for a name: PostgreSQL lets later ones win.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&Bytes> {
-        self.parameters
-            .iter()
-            .rev()
-            .find(|(n, _)| n == name.as_bytes())
-            .map(|(_, value)| value)
+        self.parameters.iter().rev().find(|(n, _)| n == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// The protocol options (`_pq_.…`), none of which Postern knows yet.
     pub fn protocol_options(&self) -> impl Iterator<Item = &Bytes> {
-        self.parameters
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| is_protocol_option(name))
+        self.parameters.iter().map(|(name, _)| name).filter(|name| is_protocol_option(name))
     }
 }
 
@@ -147,9 +137,7 @@ pub fn packet_length(first: [u8; 4]) -> Result<usize, ProtocolViolation> {
 /// # Errors
 /// A [`ProtocolViolation`] in PostgreSQL's own words.
 pub fn parse(body: Bytes) -> Result<Packet, ProtocolViolation> {
-    let (code, rest) = body
-        .split_first_chunk::<4>()
-        .ok_or(ProtocolViolation::StartupLength)?;
+    let (code, rest) = body.split_first_chunk::<4>().ok_or(ProtocolViolation::StartupLength)?;
     let code = u32::from_be_bytes(*code);
     match code {
         SSL_REQUEST | GSSENC_REQUEST if !rest.is_empty() => Err(ProtocolViolation::StartupLength),
@@ -158,23 +146,16 @@ pub fn parse(body: Bytes) -> Result<Packet, ProtocolViolation> {
         CANCEL_REQUEST => parse_cancel(rest).map(Packet::Cancel),
         code => {
             let version = ProtocolVersion::from_code(code);
-            let parameters = if version.major == 3 {
-                parse_parameters(&body.slice(4..))?
-            } else {
-                Vec::new()
-            };
-            Ok(Packet::Startup(Startup {
-                version,
-                parameters,
-            }))
+            let parameters =
+                if version.major == 3 { parse_parameters(&body.slice(4..))? } else { Vec::new() };
+            Ok(Packet::Startup(Startup { version, parameters }))
         }
     }
 }
 
 fn parse_cancel(body: &[u8]) -> Result<CancelRequest, ProtocolViolation> {
-    let (process_id, key) = body
-        .split_first_chunk::<4>()
-        .ok_or(ProtocolViolation::StartupLength)?;
+    let (process_id, key) =
+        body.split_first_chunk::<4>().ok_or(ProtocolViolation::StartupLength)?;
     if key.is_empty() || key.len() > MAX_CANCEL_KEY {
         return Err(ProtocolViolation::StartupLength);
     }
@@ -196,18 +177,11 @@ fn parse_parameters(bytes: &Bytes) -> Result<Vec<(Bytes, Bytes)>, ProtocolViolat
         let value = take_string(&mut rest)?;
         parameters.push((name, value));
     }
-    if rest.is_empty() {
-        Ok(parameters)
-    } else {
-        Err(ProtocolViolation::StartupLayout)
-    }
+    if rest.is_empty() { Ok(parameters) } else { Err(ProtocolViolation::StartupLayout) }
 }
 
 fn take_string(rest: &mut Bytes) -> Result<Bytes, ProtocolViolation> {
-    let end = rest
-        .iter()
-        .position(|b| *b == 0)
-        .ok_or(ProtocolViolation::StartupLayout)?;
+    let end = rest.iter().position(|b| *b == 0).ok_or(ProtocolViolation::StartupLayout)?;
     let text = rest.split_to(end);
     let _terminator = rest.split_to(1);
     Ok(text)
@@ -262,10 +236,7 @@ mod tests {
     #[test]
     fn a01_impossible_lengths_are_refused_before_anything_is_read() {
         for length in [0, 3, 4, 7, 10_001, i32::MAX as u32, u32::MAX, 1 << 31] {
-            assert_eq!(
-                packet_length(length.to_be_bytes()),
-                Err(ProtocolViolation::StartupLength)
-            );
+            assert_eq!(packet_length(length.to_be_bytes()), Err(ProtocolViolation::StartupLength));
         }
         assert_eq!(packet_length(8u32.to_be_bytes()), Ok(8));
         assert_eq!(packet_length(10_000u32.to_be_bytes()), Ok(10_000));
@@ -273,14 +244,8 @@ mod tests {
 
     #[test]
     fn a20_the_end_of_the_packet_ends_no_string() {
-        for rest in [
-            &b"user"[..],
-            b"user\0",
-            b"user\0bob",
-            b"user\0bob\0",
-            b"user\0bob\0\0x",
-            b"",
-        ] {
+        for rest in [&b"user"[..], b"user\0", b"user\0bob", b"user\0bob\0", b"user\0bob\0\0x", b""]
+        {
             let refused = parse(body(V3, rest)).unwrap_err();
             assert_eq!(refused, ProtocolViolation::StartupLayout, "{rest:?}");
         }
@@ -288,18 +253,13 @@ mod tests {
 
     #[test]
     fn a20_parameters_keep_their_bytes() {
-        let Packet::Startup(startup) = parse(body(
-            V3,
-            "user\0jürgen\0database\0\u{1F418}\0x\0\0\0".as_bytes(),
-        ))
-        .unwrap() else {
+        let Packet::Startup(startup) =
+            parse(body(V3, "user\0jürgen\0database\0\u{1F418}\0x\0\0\0".as_bytes())).unwrap()
+        else {
             panic!("a startup packet");
         };
         assert_eq!(startup.parameter("user").unwrap(), "jürgen".as_bytes());
-        assert_eq!(
-            startup.parameter("database").unwrap(),
-            "\u{1F418}".as_bytes()
-        );
+        assert_eq!(startup.parameter("database").unwrap(), "\u{1F418}".as_bytes());
         assert_eq!(startup.parameter("x").unwrap(), &b""[..]);
     }
 
@@ -316,11 +276,7 @@ mod tests {
         for (length, legal) in [(0, false), (1, true), (4, true), (256, true), (257, false)] {
             let mut rest = vec![0, 0, 0, 7];
             rest.extend(vec![9; length]);
-            assert_eq!(
-                parse(body(CANCEL_REQUEST, &rest)).is_ok(),
-                legal,
-                "{length}"
-            );
+            assert_eq!(parse(body(CANCEL_REQUEST, &rest)).is_ok(), legal, "{length}");
         }
     }
 
@@ -328,10 +284,7 @@ mod tests {
     fn requests_with_something_behind_them_are_refused() {
         for code in [SSL_REQUEST, GSSENC_REQUEST] {
             assert!(parse(body(code, b"")).is_ok());
-            assert_eq!(
-                parse(body(code, b"x")).unwrap_err(),
-                ProtocolViolation::StartupLength
-            );
+            assert_eq!(parse(body(code, b"x")).unwrap_err(), ProtocolViolation::StartupLength);
         }
     }
 
@@ -339,10 +292,7 @@ mod tests {
     fn a_written_startup_packet_reads_back() {
         let parameters = vec![
             (Bytes::from_static(b"user"), Bytes::from_static(b"bob")),
-            (
-                Bytes::from_static(b"options"),
-                Bytes::from_static(b"-c a=b"),
-            ),
+            (Bytes::from_static(b"options"), Bytes::from_static(b"-c a=b")),
         ];
         let mut out = BytesMut::new();
         write_startup(&mut out, &parameters);
@@ -351,13 +301,7 @@ mod tests {
         let Packet::Startup(read) = parse(out.freeze().slice(4..)).unwrap() else {
             panic!("a startup packet");
         };
-        assert_eq!(
-            read,
-            Startup {
-                version: WITH_SERVERS,
-                parameters
-            }
-        );
+        assert_eq!(read, Startup { version: WITH_SERVERS, parameters });
     }
 
     proptest! {

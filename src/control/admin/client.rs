@@ -81,9 +81,7 @@ impl AdminClient {
     /// Speaks to the Postern whose `[admin] socket` this is.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self {
-            socket: socket.into(),
-        }
+        Self { socket: socket.into() }
     }
 
     /// How Postern is.
@@ -144,10 +142,7 @@ impl AdminClient {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| AdminError::connecting(&self.socket, source))?;
         let answer = http::ask(stream, method, path, deadline).await;
-        answer.map_err(|source| AdminError::NoAnswer {
-            path: self.socket.clone(),
-            source,
-        })
+        answer.map_err(|source| AdminError::NoAnswer { path: self.socket.clone(), source })
     }
 
     fn expect<T: DeserializeOwned>(
@@ -172,10 +167,7 @@ impl AdminClient {
     }
 
     fn unknown(&self, answer: &Answer) -> AdminError {
-        AdminError::Unknown {
-            path: self.socket.clone(),
-            status: answer.status,
-        }
+        AdminError::Unknown { path: self.socket.clone(), status: answer.status }
     }
 }
 

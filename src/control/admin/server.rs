@@ -36,10 +36,7 @@ use crate::shutdown::{Phase, Shutdown};
 const MODE: u32 = 0o600;
 
 /// Command lines are few; a reload looks at every node.
-const BOUNDS: Bounds = Bounds {
-    connections: 16,
-    lifetime: Duration::from_secs(120),
-};
+const BOUNDS: Bounds = Bounds { connections: 16, lifetime: Duration::from_secs(120) };
 
 /// What the socket shows and what it can order.
 pub struct Controls {
@@ -123,10 +120,7 @@ impl AdminSocket {
     /// progress is asked for here.
     pub async fn serve(self, controls: Controls) -> Infallible {
         // The file lives as long as the listener.
-        let Self {
-            listener,
-            file: _file,
-        } = self;
+        let Self { listener, file: _file } = self;
         let ours = Uid::ours();
         let (orders, refusal) = (orders(Arc::new(controls)), refusal());
         let router_for = move |stream: &tokio::net::UnixStream| {

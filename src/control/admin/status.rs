@@ -134,10 +134,7 @@ impl Listening {
     /// A listener of this endpoint at this address.
     #[must_use]
     pub fn new(endpoint: PoolMode, address: String) -> Self {
-        Self {
-            endpoint: endpoint.label().to_owned(),
-            address,
-        }
+        Self { endpoint: endpoint.label().to_owned(), address }
     }
 }
 
@@ -187,9 +184,7 @@ impl Sight {
             all_clients,
             clients,
             slots: slots.map(|s| ((s.service, s.node), s.counts)).collect(),
-            nodes: nodes
-                .map(|n| ((n.service.clone(), n.node.clone()), n))
-                .collect(),
+            nodes: nodes.map(|n| ((n.service.clone(), n.node.clone()), n)).collect(),
         }
     }
 
@@ -223,19 +218,13 @@ impl Sight {
 
 fn why_unavailable(service: &Service) -> Option<String> {
     let reason = service.topology.primary.as_ref().err()?;
-    let refusal = Refusal::NoPrimary {
-        service: service.name.clone(),
-        reason: reason.clone(),
-    };
+    let refusal = Refusal::NoPrimary { service: service.name.clone(), reason: reason.clone() };
     refusal.answer().detail
 }
 
 /// No session has asked for this node yet.
 fn unused(node: &Node) -> SlotStatus {
-    in_use(Counts {
-        capacity: node.capacity,
-        ..Counts::default()
-    })
+    in_use(Counts { capacity: node.capacity, ..Counts::default() })
 }
 
 fn in_use(counts: Counts) -> SlotStatus {

@@ -98,9 +98,7 @@ fn write_aligned(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
     });
     for row in [&head].into_iter().chain(rows) {
         let cells = row.iter().zip(widths);
-        let line: Vec<_> = cells
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let line: Vec<_> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
         writeln!(f, "{}", line.join("  ").trim_end())?;
     }
     Ok(())

@@ -48,14 +48,7 @@ fn running(world: World, reload: impl Fn() -> Reloaded + Send + Sync + 'static) 
     };
     let mut server = JoinSet::new();
     server.spawn(AdminSocket::bind(&path).unwrap().serve(controls));
-    Running {
-        client: AdminClient::new(&path),
-        path,
-        world,
-        shutdown,
-        server,
-        _dir: dir,
-    }
+    Running { client: AdminClient::new(&path), path, world, shutdown, server, _dir: dir }
 }
 
 fn two_services() -> World {
@@ -78,10 +71,7 @@ async fn the_status_is_whole_and_is_the_same_on_both_sides() {
     let _slot = slots.session(node, Duration::ZERO).await.unwrap();
     let status = postern.client.status().await.unwrap();
     assert_eq!(status.pid, std::process::id());
-    assert_eq!(
-        (status.phase, status.uptime_seconds),
-        (Stage::Running, 3720)
-    );
+    assert_eq!((status.phase, status.uptime_seconds), (Stage::Running, 3720));
     assert_eq!(status.listeners[0].address, "127.0.0.1:5432");
     let [orders, search, vectors] = &status.services[..] else {
         panic!("three services: {status:?}");
@@ -95,14 +85,8 @@ async fn the_status_is_whole_and_is_the_same_on_both_sides() {
     assert_eq!(search.primary, None);
     let why = "None of its nodes answers.";
     assert_eq!(search.unavailable.as_deref(), Some(why));
-    assert_eq!(
-        (search.nodes[0].role, search.nodes[0].pgvector),
-        (NodeRole::Down, None)
-    );
-    assert_eq!(
-        (search.nodes[0].slots.used, search.nodes[0].slots.limit),
-        (0, 25)
-    );
+    assert_eq!((search.nodes[0].role, search.nodes[0].pgvector), (NodeRole::Down, None));
+    assert_eq!((search.nodes[0].slots.used, search.nodes[0].slots.limit), (0, 25));
     assert_eq!(vectors.nodes[0].pgvector, Some(false));
     let json = postern.client.status_json().await.unwrap();
     assert_eq!(serde_json::from_slice::<Status>(&json).unwrap(), status);
@@ -156,16 +140,14 @@ async fn a_reload_reports_what_changed_or_every_problem() {
     let times = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&times);
     let problems = || vec!["tls.mode: no".to_owned(), "services[0].plan: no".to_owned()];
-    let postern = running(two_services(), move || {
-        match counted.fetch_add(1, Ordering::Relaxed) {
-            0 => Err(problems()),
-            _ => Ok(ReloadReport {
-                added: vec!["billing".into(), "mail".into()],
-                restart_needed: vec!["listen.session".into()],
-                warnings: vec!["plan unused".into()],
-                ..ReloadReport::default()
-            }),
-        }
+    let postern = running(two_services(), move || match counted.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(problems()),
+        _ => Ok(ReloadReport {
+            added: vec!["billing".into(), "mail".into()],
+            restart_needed: vec!["listen.session".into()],
+            warnings: vec!["plan unused".into()],
+            ..ReloadReport::default()
+        }),
     });
     let error = postern.client.reload().await.unwrap_err();
     let text = "nothing was reloaded:\n  tls.mode: no\n  services[0].plan: no";
@@ -180,10 +162,7 @@ async fn a_reload_reports_what_changed_or_every_problem() {
 #[tokio::test]
 async fn only_its_owner_opens_the_socket_and_orders_are_posted() {
     let postern = running(two_services(), || Ok(ReloadReport::default()));
-    let mode = std::fs::metadata(&postern.path)
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(&postern.path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for path in ["/drain", "/reload"] {
         let stream = UnixStream::connect(&postern.path).await.unwrap();
@@ -211,10 +190,7 @@ async fn errors_say_what_to_do() {
     let file = AdminSocket::bind(&path).unwrap_err();
     assert!(matches!(file, AdminSocketError::NotASocket(_)), "{file}");
     let nowhere = AdminSocket::bind(&dir.path().join("no/admin.sock")).unwrap_err();
-    assert!(
-        matches!(nowhere, AdminSocketError::NoDirectory(_)),
-        "{nowhere}"
-    );
+    assert!(matches!(nowhere, AdminSocketError::NoDirectory(_)), "{nowhere}");
     let denied = std::io::ErrorKind::PermissionDenied.into();
     let denied = AdminError::connecting(&path, denied).to_string();
     assert!(denied.contains("or as root"), "{denied}");

@@ -83,10 +83,7 @@ mod tests {
             &routed("order", &service("")),
             &["routing.default_service: no service \"order\" is declared; is \"orders\" meant?"],
         );
-        refused(
-            &routed("a", ""),
-            &["routing.default_service: no service \"a\" is declared"],
-        );
+        refused(&routed("a", ""), &["routing.default_service: no service \"a\" is declared"]);
         // A service that cannot be read is declared all the same.
         let text = routed("orders", &service("plan = \"startup4\""));
         assert_eq!(read(&text).unwrap_err().len(), 1);

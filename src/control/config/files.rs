@@ -123,10 +123,7 @@ fn open(path: &Path, place: &Place) -> Option<File> {
 
 fn open_regular(path: &Path) -> io::Result<File> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -175,9 +172,7 @@ mod tests {
         let path = directory.path().join("orders.password");
         let path = path.display();
         assert_eq!(
-            parse(&service(""), directory.path())
-                .unwrap_err()
-                .to_string(),
+            parse(&service(""), directory.path()).unwrap_err().to_string(),
             format!(
                 "services[0].management.password_file: {path} holds a secret and is open to every user (mode 0644): chmod o= {path}"
             )
@@ -211,10 +206,7 @@ mod tests {
         let cases: [(&[u8], &str); 5] = [
             (b"", "expected a password, found an empty file"),
             (b"\n", "expected a password, found an empty file"),
-            (
-                b"hunter2\nhunter3\n",
-                "expected a password as the only line of the file",
-            ),
+            (b"hunter2\nhunter3\n", "expected a password as the only line of the file"),
             (b"hunter2\xff\n", "byte 7 is not UTF-8"),
             (&[b'x'; 8_193], "it is larger than 8192 bytes"),
         ];

@@ -44,11 +44,7 @@ pub(super) fn read(text: &str) -> Result<Settings, Vec<String>> {
     let directory = reference::directory();
     let lines = |problems: Problems| {
         let base = format!("{}/", directory.path().display());
-        problems
-            .to_string()
-            .lines()
-            .map(|line| line.replace(&base, ""))
-            .collect()
+        problems.to_string().lines().map(|line| line.replace(&base, "")).collect()
     };
     parse(text, directory.path()).map_err(lines)
 }

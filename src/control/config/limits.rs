@@ -95,17 +95,10 @@ mod tests {
 
     #[test]
     fn numbers_have_limits() {
-        for (value, found) in [
-            ("-1", "-1"),
-            ("1025", "1025"),
-            ("1.5", "1.5"),
-            ("\"4\"", "\"4\""),
-        ] {
+        for (value, found) in [("-1", "-1"), ("1025", "1025"), ("1.5", "1.5"), ("\"4\"", "\"4\"")] {
             refused(
                 &format!("[runtime]\nworkers = {value}"),
-                &[&format!(
-                    "runtime.workers: expected a number from 0 to 1024, found {found}"
-                )],
+                &[&format!("runtime.workers: expected a number from 0 to 1024, found {found}")],
             );
         }
         let cap = |n: u32| accepted(&format!("[limits]\nmax_unauthenticated_per_address = {n}"));
@@ -158,9 +151,7 @@ mod tests {
             for wrong in ["\"\"", "\"-1s\"", "\"1 fortnight\"", "true", "\"2days\""] {
                 refused(
                     &text(wrong),
-                    &[&format!(
-                        "timeouts.{key}: expected a duration from {limits}, found {wrong}"
-                    )],
+                    &[&format!("timeouts.{key}: expected a duration from {limits}, found {wrong}")],
                 );
             }
         }

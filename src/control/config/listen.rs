@@ -154,10 +154,7 @@ fn check(section: &Section, listen: &Listen) {
         let text = "expected at least one listener, here or in listen.transaction";
         section.at("session").problem(text);
     }
-    let endpoints = [
-        ("session", &listen.session),
-        ("transaction", &listen.transaction),
-    ];
+    let endpoints = [("session", &listen.session), ("transaction", &listen.transaction)];
     let mut seen = Vec::new();
     for (key, addresses) in endpoints {
         for (index, address) in addresses.iter().enumerate() {
@@ -179,12 +176,7 @@ mod tests {
 
     #[test]
     fn addresses_round_trip() {
-        for text in [
-            "127.0.0.1:5432",
-            "[::1]:6432",
-            "0.0.0.0:1",
-            "/run/postern:5432",
-        ] {
+        for text in ["127.0.0.1:5432", "[::1]:6432", "0.0.0.0:1", "/run/postern:5432"] {
             assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
         }
         let socket: ListenAddress = "/run/postern:5432".parse().unwrap();

@@ -132,9 +132,8 @@ fn read(root: &mut Section) -> Option<Settings> {
 
 fn services(root: &mut Section, plans: Option<&Plans>, routing: &Routing) -> Vec<Service> {
     let mut declared = Declared::default();
-    let services = root.sections("services", |section| {
-        service::read(section, plans, &mut declared)
-    });
+    let services =
+        root.sections("services", |section| service::read(section, plans, &mut declared));
     if let Some(name) = &routing.default_service {
         let place = root.at("routing").at("default_service");
         declared.check_default(name, &place);
@@ -154,10 +153,7 @@ impl Settings {
         let same = [
             ("runtime.workers", self.runtime == new.runtime),
             ("listen.session", listen.session == new.listen.session),
-            (
-                "listen.transaction",
-                listen.transaction == new.listen.transaction,
-            ),
+            ("listen.transaction", listen.transaction == new.listen.transaction),
             (
                 "listen.proxy_protocol_from",
                 listen.proxy_protocol_from == new.listen.proxy_protocol_from,

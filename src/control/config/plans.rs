@@ -79,9 +79,7 @@ pub(super) fn read(section: &mut Section) -> Option<Plans> {
 }
 
 fn read_file(path: &Path, place: &Place) -> Option<Plans> {
-    let text = files::read_text(path)
-        .map_err(|why| place.problem(why))
-        .ok()?;
+    let text = files::read_text(path).map_err(|why| place.problem(why)).ok()?;
     parse(&text, place, &path.display().to_string())
 }
 
@@ -107,9 +105,7 @@ pub(super) fn read_catalogue(section: &mut Section) -> Plans {
         read_plan(section, &mut names)
     });
     if !any {
-        section
-            .at("plans")
-            .problem("expected at least one [[plans]]");
+        section.at("plans").problem("expected at least one [[plans]]");
     }
     Plans(rows)
 }
@@ -152,10 +148,7 @@ mod tests {
             let problems = parse(&text, directory.path()).unwrap_err().to_string();
             problems.replace(&format!("{}/", directory.path().display()), "")
         };
-        assert_eq!(
-            with(""),
-            "plans.file: plans.toml: plans: expected at least one [[plans]]"
-        );
+        assert_eq!(with(""), "plans.file: plans.toml: plans: expected at least one [[plans]]");
         let row = "[[plans]]\nname = \"a\"\nmax_connections = 1\nnodes = 1\n";
         assert_eq!(
             with(&format!("{row}{row}")),

@@ -15,10 +15,7 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(key: &str, text: &str) -> Self {
-        Self {
-            key: one_line(key),
-            text: one_line(text),
-        }
+        Self { key: one_line(key), text: one_line(text) }
     }
 
     /// The path of the key, as in `services[1].allowlist[0]`; empty if the

@@ -23,9 +23,7 @@ pub struct Runtime {
 
 /// Reads `[runtime]`.
 pub(super) fn read_runtime(section: &mut Section) -> Runtime {
-    Runtime {
-        workers: NonZeroUsize::new(section.number("workers", 0, 0..=1024)),
-    }
+    Runtime { workers: NonZeroUsize::new(section.number("workers", 0, 0..=1024)) }
 }
 
 /// The read-only HTTP server for metrics and health.
@@ -38,9 +36,7 @@ pub struct Metrics {
 /// Reads `[metrics]`.
 pub(super) fn read_metrics(section: &mut Section) -> Metrics {
     let default = SocketAddr::from(([127, 0, 0, 1], 9127));
-    Metrics {
-        listen: section.or("listen", Some(default)),
-    }
+    Metrics { listen: section.or("listen", Some(default)) }
 }
 
 /// What the command line on the host speaks to.
@@ -155,13 +151,7 @@ mod tests {
 
     #[test]
     fn levels_and_directives_are_accepted() {
-        for text in [
-            "info",
-            "off",
-            "WARN",
-            "info,postern::auth=debug",
-            "postern=trace, warn",
-        ] {
+        for text in ["info", "off", "WARN", "info,postern::auth=debug", "postern=trace, warn"] {
             assert_eq!(text.parse::<LogFilter>().unwrap().as_str(), text);
         }
     }

@@ -44,19 +44,13 @@ struct UnknownKey {
 impl Reading {
     /// A reading of a file whose relative paths begin at `base`.
     pub(super) fn new(base: PathBuf) -> Self {
-        Self {
-            base,
-            ..Self::default()
-        }
+        Self { base, ..Self::default() }
     }
 
     /// A reading that is after the keys alone.
     #[cfg(test)]
     pub(super) fn survey() -> Self {
-        Self {
-            survey: true,
-            ..Self::default()
-        }
+        Self { survey: true, ..Self::default() }
     }
 
     /// Every key that was asked for, sorted.
@@ -92,10 +86,7 @@ pub(super) struct Place<'r> {
 impl<'r> Place<'r> {
     /// The file as a whole.
     pub(super) fn root(reading: &'r Reading) -> Self {
-        Self {
-            reading,
-            key: String::new(),
-        }
+        Self { reading, key: String::new() }
     }
 
     /// The place of a key below this one.
@@ -110,10 +101,7 @@ impl<'r> Place<'r> {
     }
 
     fn with_key(&self, key: String) -> Self {
-        Self {
-            reading: self.reading,
-            key,
-        }
+        Self { reading: self.reading, key }
     }
 
     /// The path of the key.
@@ -145,10 +133,7 @@ impl<'r> Place<'r> {
 
     /// Notes that the reader asked for the key here.
     pub(super) fn know(&self, has_default: bool) {
-        let known = KnownKey {
-            pattern: without_indices(&self.key),
-            has_default,
-        };
+        let known = KnownKey { pattern: without_indices(&self.key), has_default };
         let mut found = self.reading.found.borrow_mut();
         if !found.known.contains(&known) {
             found.known.push(known);
@@ -157,11 +142,7 @@ impl<'r> Place<'r> {
 
     /// Notes that nobody asked for a key of the section here.
     pub(super) fn unknown(&self, name: String, siblings: &[&'static str]) {
-        let unknown = UnknownKey {
-            key: self.at(&name).key,
-            name,
-            siblings: siblings.to_vec(),
-        };
+        let unknown = UnknownKey { key: self.at(&name).key, name, siblings: siblings.to_vec() };
         self.reading.found.borrow_mut().unknown.push(unknown);
     }
 }

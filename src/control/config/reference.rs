@@ -33,11 +33,7 @@ pub(super) fn directory() -> Directory {
     for name in ["server.key", "other.key", "orders.password"] {
         directory.file(name, "secret\n", 0o600);
     }
-    directory.file(
-        "plans.toml",
-        include_str!("../../../config/plans.toml"),
-        0o644,
-    );
+    directory.file("plans.toml", include_str!("../../../config/plans.toml"), 0o644);
     directory
 }
 
@@ -106,10 +102,7 @@ fn the_service_shown_has_the_defaults_of_a_service() {
         management = { user = "postern", password_file = "orders.password" }
     "#;
     let default = settings(default, directory.path());
-    assert_eq!(
-        format!("{:#?}", shown.services),
-        format!("{:#?}", default.services)
-    );
+    assert_eq!(format!("{:#?}", shown.services), format!("{:#?}", default.services));
 }
 
 #[test]
@@ -132,14 +125,7 @@ fn the_shipped_catalogue_is_the_platforms() {
         let plan = &row.plan;
         let days = plan.backup_retention_days;
         let (connections, nodes) = (plan.max_connections.get(), plan.nodes);
-        (
-            &*plan.name,
-            connections,
-            nodes,
-            days,
-            plan.multi_az,
-            row.availability.as_str(),
-        )
+        (&*plan.name, connections, nodes, days, plan.multi_az, row.availability.as_str())
     });
     let single = "single node, limited availability";
     let pair = "primary + standby, higher availability";

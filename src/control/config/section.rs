@@ -36,11 +36,7 @@ fn read_section<'r, T>(
     table: Table,
     read: impl FnOnce(&mut Section<'r>) -> T,
 ) -> T {
-    let mut section = Section {
-        place,
-        table,
-        known: Vec::new(),
-    };
+    let mut section = Section { place, table, known: Vec::new() };
     let value = read(&mut section);
     for (name, _) in section.table {
         section.place.unknown(name, &section.known);
@@ -125,8 +121,7 @@ impl<'r> Section<'r> {
         self.at(key).know(false);
         if !self.has(key) {
             let expected = value::within(&limits);
-            self.at(key)
-                .problem(format!("is missing; expected {expected}"));
+            self.at(key).problem(format!("is missing; expected {expected}"));
         }
         self.limited(key, limits)
     }
@@ -195,10 +190,7 @@ impl<'r> Section<'r> {
         let list = value.as_array().map(|list| list.iter().map(table));
         list.and_then(Iterator::collect).unwrap_or_else(|| {
             let found = wording::found(&value);
-            place.problem(format!(
-                "expected sections [[{}]], found {found}",
-                place.key()
-            ));
+            place.problem(format!("expected sections [[{}]], found {found}", place.key()));
             Vec::new()
         })
     }
@@ -222,9 +214,6 @@ mod tests {
             &["services: expected sections [[services]], found a section"],
         );
         refused("[[log]]", &["log: expected a section, found a list"]);
-        refused(
-            "services = [5]",
-            &["services: expected sections [[services]], found a list"],
-        );
+        refused("services = [5]", &["services: expected sections [[services]], found a list"]);
     }
 }

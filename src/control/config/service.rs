@@ -144,11 +144,8 @@ fn compare_with_plan(listed: usize, plan: &Plan, place: &Place) {
 
 fn node_ca(section: &mut Section, node_tls: NodeTls) -> Option<PathBuf> {
     let verifies = matches!(node_tls, NodeTls::VerifyCa | NodeTls::VerifyFull);
-    let node_ca: Option<ReadableFile> = if verifies {
-        section.required("node_ca")
-    } else {
-        section.optional("node_ca")
-    };
+    let node_ca: Option<ReadableFile> =
+        if verifies { section.required("node_ca") } else { section.optional("node_ca") };
     if node_ca.is_some() && !verifies {
         let place = section.at("node_ca");
         place.warning("is used with node_tls = \"verify-ca\" or \"verify-full\" only");
@@ -160,11 +157,7 @@ fn management(section: &mut Section) -> Option<Management> {
     let user = section.required("user");
     let password: Option<Password> = section.required("password_file");
     let database = section.or("database", "postgres".to_owned());
-    Some(Management {
-        user: user?,
-        password: password?.0,
-        database,
-    })
+    Some(Management { user: user?, password: password?.0, database })
 }
 
 #[cfg(test)]
@@ -177,10 +170,7 @@ mod tests {
             &service("nodes = [\"db1:5432\", \"db2:5432\"]"),
             &["services[0].nodes: 2 listed, plan \"startup-4\" has 1"],
         );
-        refused(
-            &service("nodes = []"),
-            &["services[0].nodes: expected at least one node"],
-        );
+        refused(&service("nodes = []"), &["services[0].nodes: expected at least one node"]);
         refused(
             &service("plan = \"premium-4\"\nnodes = [\"db1:5432\", \"db2:5432\", \"db1:5432\"]"),
             &["services[0].nodes[2]: db1:5432 is listed at services[0].nodes[0] already"],
@@ -201,18 +191,9 @@ mod tests {
     #[test]
     fn each_required_key_of_a_service_is_missed() {
         for (line, problem) in [
-            (
-                "name",
-                "services[0].name: is missing; expected a service name",
-            ),
-            (
-                "plan",
-                "services[0].plan: is missing; expected a text that is not empty",
-            ),
-            (
-                "nodes",
-                "services[0].nodes: is missing; expected a list in [ ]",
-            ),
+            ("name", "services[0].name: is missing; expected a service name"),
+            ("plan", "services[0].plan: is missing; expected a text that is not empty"),
+            ("nodes", "services[0].nodes: is missing; expected a list in [ ]"),
         ] {
             refused(&without(line), &[problem]);
         }
@@ -240,20 +221,14 @@ mod tests {
             &service("node_tls = \"verify-full\""),
             &["services[0].node_ca: is missing; expected a path"],
         );
-        let settings = accepted(&service(
-            "node_tls = \"verify-ca\"\nnode_ca = \"nodes-ca.crt\"",
-        ));
+        let settings = accepted(&service("node_tls = \"verify-ca\"\nnode_ca = \"nodes-ca.crt\""));
         assert!(settings.services[0].node_ca.is_some());
     }
 
     #[test]
     fn an_empty_allowlist_lets_nobody_in() {
         let local = crate::domain::ClientAddress::Local;
-        let admits = |keys| {
-            accepted(&service(keys)).services[0]
-                .allowlist
-                .permits(&local)
-        };
+        let admits = |keys| accepted(&service(keys)).services[0].allowlist.permits(&local);
         assert!(admits(""));
         assert!(admits("allowlist = [\"local\"]"));
         assert!(!admits("allowlist = []"));

@@ -54,10 +54,7 @@ mod tests {
                 "line 3, column 5: unclosed table, expected `]`",
             ],
         );
-        refused(
-            "log.level = \"info\"\nlog.level = \"warn\"",
-            &["line 2, column 5: duplicate key"],
-        );
+        refused("log.level = \"info\"\nlog.level = \"warn\"", &["line 2, column 5: duplicate key"]);
         refused(
             "log.level = \"é\" x",
             &["line 1, column 17: unexpected key or value, expected newline, `#`"],

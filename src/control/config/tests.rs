@@ -62,10 +62,7 @@ fn no_service_is_a_warning() {
 fn a_reload_knows_what_needs_a_restart() {
     let old = accepted("");
     assert!(old.restart_needed(&old).is_empty());
-    assert!(
-        old.restart_needed(&accepted("[limits]\nmax_clients = 5"))
-            .is_empty()
-    );
+    assert!(old.restart_needed(&accepted("[limits]\nmax_clients = 5")).is_empty());
     let new = accepted(
         r#"
         runtime.workers = 3
@@ -101,10 +98,7 @@ fn a_file_is_found_beside_its_configuration() {
     let missing = directory.path().join("none.toml");
     assert_eq!(
         load(&missing).unwrap_err().to_string(),
-        format!(
-            "cannot open {}: No such file or directory (os error 2)",
-            missing.display()
-        )
+        format!("cannot open {}: No such file or directory (os error 2)", missing.display())
     );
     directory.file("postern.toml", b"# \xff", 0o644);
     let refused = load(&directory.path().join("postern.toml")).unwrap_err();
@@ -116,11 +110,7 @@ fn a_file_of_more_than_16_mib_is_refused() {
     let directory = Directory::new();
     directory.file("postern.toml", vec![b'\n'; 16 * 1024 * 1024 + 1], 0o644);
     let refused = load(&directory.path().join("postern.toml")).unwrap_err();
-    assert!(
-        refused
-            .to_string()
-            .ends_with("it is larger than 16777216 bytes")
-    );
+    assert!(refused.to_string().ends_with("it is larger than 16777216 bytes"));
 }
 
 #[test]

@@ -45,11 +45,8 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-const MODES: [(&str, TlsMode); 3] = [
-    ("disable", TlsMode::Disable),
-    ("allow", TlsMode::Allow),
-    ("require", TlsMode::Require),
-];
+const MODES: [(&str, TlsMode); 3] =
+    [("disable", TlsMode::Disable), ("allow", TlsMode::Allow), ("require", TlsMode::Require)];
 
 /// Reads `[tls]`.
 pub(super) fn read(section: &mut Section, listen: &Listen) -> Tls {
@@ -62,12 +59,8 @@ pub(super) fn read(section: &mut Section, listen: &Listen) -> Tls {
     };
     match written {
         [true, true] => {}
-        [true, false] => section
-            .at("key")
-            .problem("is missing; tls.certificate is given"),
-        [false, true] => section
-            .at("certificate")
-            .problem("is missing; tls.key is given"),
+        [true, false] => section.at("key").problem("is missing; tls.certificate is given"),
+        [false, true] => section.at("certificate").problem("is missing; tls.key is given"),
         [false, false] => check_without(&section.at("certificate"), &tls, listen),
     }
     tls
@@ -95,10 +88,7 @@ fn certificate_files(
     certificate: Option<ReadableFile>,
     key: Option<SecretFile>,
 ) -> Option<CertificateFiles> {
-    Some(CertificateFiles {
-        certificate: certificate?.0,
-        key: key?.0,
-    })
+    Some(CertificateFiles { certificate: certificate?.0, key: key?.0 })
 }
 
 /// Whether these settings can do without a default certificate.
@@ -134,9 +124,7 @@ mod tests {
             ],
         );
         accepted(&format!("{listen}[tls]\nmode = \"disable\""));
-        accepted(&format!(
-            "{listen}[tls]\ncertificate = \"server.crt\"\nkey = \"server.key\""
-        ));
+        accepted(&format!("{listen}[tls]\ncertificate = \"server.crt\"\nkey = \"server.key\""));
         accepted("[tls]\nmode = \"require\"");
     }
 
@@ -164,10 +152,7 @@ mod tests {
             "[tls]\ncertificate = \"server.crt\"",
             &["tls.key: is missing; tls.certificate is given"],
         );
-        refused(
-            "[tls]\nkey = \"server.key\"",
-            &["tls.certificate: is missing; tls.key is given"],
-        );
+        refused("[tls]\nkey = \"server.key\"", &["tls.certificate: is missing; tls.key is given"]);
         refused(
             "[[tls.certificates]]\ncertificate = \"other.crt\"\nkey = \"other.key\"",
             &["tls.certificate: is missing; clients that name no host are shown this one"],

@@ -187,29 +187,14 @@ pub(super) fn duration(
         humantime::format_duration(*from),
         humantime::format_duration(*to)
     );
-    or_mismatch(
-        duration.filter(|d| limits.contains(d)),
-        value,
-        place,
-        &expected,
-    )
+    or_mismatch(duration.filter(|d| limits.contains(d)), value, place, &expected)
 }
 
 /// Reads one of a few words.
 pub(super) fn choice<T: Copy>(value: &Value, place: &Place, choices: &[(&str, T)]) -> Option<T> {
-    let chosen = value
-        .as_str()
-        .and_then(|text| choices.iter().find(|(word, _)| *word == text));
-    let words: Vec<String> = choices
-        .iter()
-        .map(|(word, _)| format!("{word:?}"))
-        .collect();
-    or_mismatch(
-        chosen.map(|(_, choice)| *choice),
-        value,
-        place,
-        &listed(&words, "or"),
-    )
+    let chosen = value.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
+    let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+    or_mismatch(chosen.map(|(_, choice)| *choice), value, place, &listed(&words, "or"))
 }
 
 fn text<'v>(value: &'v Value, place: &Place, expected: &str) -> Option<&'v str> {
@@ -238,11 +223,7 @@ mod tests {
 
     #[test]
     fn paths_and_texts_hold_something() {
-        for (value, found) in [
-            ("\"\"", "\"\""),
-            ("\"a\\nb\"", "\"a\\nb\""),
-            ("true", "true"),
-        ] {
+        for (value, found) in [("\"\"", "\"\""), ("\"a\\nb\"", "\"a\\nb\""), ("true", "true")] {
             refused(
                 &format!("[admin]\nsocket = {value}"),
                 &[&format!("admin.socket: expected a path, found {found}")],
@@ -260,9 +241,7 @@ mod tests {
         ] {
             refused(
                 &format!("[log]\nformat = {value}"),
-                &[&format!(
-                    "log.format: expected \"text\" or \"json\", found {found}"
-                )],
+                &[&format!("log.format: expected \"text\" or \"json\", found {found}")],
             );
         }
     }

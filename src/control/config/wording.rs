@@ -54,10 +54,8 @@ const ALIKE: f64 = 0.6;
 /// The word most like this one, if one is like it at all.
 pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
     let likeness = |other: &str| strsim::normalized_damerau_levenshtein(word, other);
-    let best = words
-        .iter()
-        .map(|other| (likeness(other), *other))
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best =
+        words.iter().map(|other| (likeness(other), *other)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= ALIKE).then_some(best.1)
 }
 
@@ -67,10 +65,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_name_the_nearest_known_one() {
-        refused(
-            "[lissten]\n",
-            &["lissten: unknown key; is \"listen\" meant?"],
-        );
+        refused("[lissten]\n", &["lissten: unknown key; is \"listen\" meant?"]);
         refused(
             "[limits]\ndrain_timeout = \"5s\"\n",
             &["limits.drain_timeout: unknown key; is \"timeouts.drain_timeout\" meant?"],
@@ -89,9 +84,6 @@ mod tests {
     fn long_values_are_shown_shortened() {
         let text = format!("[tls]\nmode = \"{}\"", "é".repeat(1000));
         let found = read(&text).unwrap_err().remove(0);
-        assert!(
-            found.ends_with(&format!("found \"{}\"…", "é".repeat(60))),
-            "{found}"
-        );
+        assert!(found.ends_with(&format!("found \"{}\"…", "é".repeat(60))), "{found}");
     }
 }

@@ -23,13 +23,7 @@ impl Family {
         help: &'static str,
         labels: &'static [&'static str],
     ) -> Self {
-        Self {
-            name,
-            help,
-            kind: MetricType::GAUGE,
-            labels,
-            samples: Vec::new(),
-        }
+        Self { name, help, kind: MetricType::GAUGE, labels, samples: Vec::new() }
     }
 
     /// Values that only go up.
@@ -38,10 +32,7 @@ impl Family {
         help: &'static str,
         labels: &'static [&'static str],
     ) -> Self {
-        Self {
-            kind: MetricType::COUNTER,
-            ..Self::gauge(name, help, labels)
-        }
+        Self { kind: MetricType::COUNTER, ..Self::gauge(name, help, labels) }
     }
 
     /// Adds a sample; as many values as the family has labels.

@@ -31,10 +31,7 @@ pub(in crate::control) struct World {
 impl World {
     /// With these services.
     pub(in crate::control) fn of(services: impl IntoIterator<Item = Service>) -> Self {
-        Self {
-            services: services.into_iter().map(Arc::new).collect(),
-            ..Self::default()
-        }
+        Self { services: services.into_iter().map(Arc::new).collect(), ..Self::default() }
     }
 
     /// A session of this service.
@@ -58,10 +55,7 @@ impl World {
         let services = self.services.iter();
         let services: HashMap<ServiceName, Arc<Service>> =
             services.map(|s| (s.name.clone(), Arc::clone(s))).collect();
-        Arc::new(Directory::new(Snapshot {
-            services,
-            routing: Routing::default(),
-        }))
+        Arc::new(Directory::new(Snapshot { services, routing: Routing::default() }))
     }
 
     /// What is looked at; nodes are primaries where the service has one, and
@@ -107,11 +101,7 @@ pub(in crate::control) fn service(name: &str, kind: Kind, node: &str, up: bool) 
         authorities: None,
         capacity: 25,
     });
-    let primary = if up {
-        Ok(Arc::clone(&node))
-    } else {
-        Err(Unavailable::Unreachable)
-    };
+    let primary = if up { Ok(Arc::clone(&node)) } else { Err(Unavailable::Unreachable) };
     Service {
         name: name.parse().unwrap(),
         kind,

@@ -41,10 +41,7 @@ pub enum Unhealthy {
 /// two seconds. An address such as `0.0.0.0` means this host.
 pub async fn health(metrics: SocketAddr) -> Result<(), Unhealthy> {
     let address = reachable(metrics);
-    let late = || Unhealthy::Silent {
-        address,
-        source: NoAnswer::Late(DEADLINE),
-    };
+    let late = || Unhealthy::Silent { address, source: NoAnswer::Late(DEADLINE) };
     let asked = timeout(DEADLINE, ask(address)).await;
     asked.unwrap_or_else(|_| Err(late()))
 }

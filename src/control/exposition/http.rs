@@ -130,10 +130,7 @@ where
     driver.spawn(connection);
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await;
-    Ok(Answer {
-        status: head.status,
-        body: body.map_err(NoAnswer::Incomplete)?.to_bytes(),
-    })
+    Ok(Answer { status: head.status, body: body.map_err(NoAnswer::Incomplete)?.to_bytes() })
 }
 
 #[cfg(test)]
@@ -154,10 +151,7 @@ mod tests {
     }
 
     fn bounds(connections: usize, milliseconds: u64) -> Bounds {
-        Bounds {
-            connections,
-            lifetime: Duration::from_millis(milliseconds),
-        }
+        Bounds { connections, lifetime: Duration::from_millis(milliseconds) }
     }
 
     async fn hello(address: std::net::SocketAddr) -> Answer {

@@ -167,18 +167,12 @@ type SlotsShown<'a> = BTreeMap<(&'a ServiceName, &'a NodeAddress), Counts>;
 fn slots_shown<'a>(sight: &'a Sight, recent: &HashSet<String>) -> SlotsShown<'a> {
     let services = sight.snapshot.services.values();
     let configured = services.flat_map(|service| &service.nodes).map(|node| {
-        let unused = Counts {
-            capacity: node.capacity,
-            ..Counts::default()
-        };
+        let unused = Counts { capacity: node.capacity, ..Counts::default() };
         ((&node.service, &node.address), unused)
     });
     let used = sight.slots.iter();
     let used = used.map(|((service, node), counts)| ((service, node), *counts));
-    configured
-        .chain(used)
-        .filter(|((service, _), _)| recent.contains(service.as_str()))
-        .collect()
+    configured.chain(used).filter(|((service, _), _)| recent.contains(service.as_str())).collect()
 }
 
 fn slots(shown: &SlotsShown<'_>) -> [Family; 5] {

@@ -32,18 +32,10 @@ fn of_stat(stat: &Stat) -> Vec<MetricFamily> {
     let cpu = value(stat.cpu_ticks) / value(clock_ticks_per_second());
     let resident = value(stat.resident_pages) * value(page_size());
     [
-        Family::counter(
-            "process_cpu_seconds_total",
-            "CPU time used, in user and kernel mode",
-            &[],
-        )
-        .with(&[], cpu),
-        Family::gauge(
-            "process_resident_memory_bytes",
-            "Memory that is not swapped out",
-            &[],
-        )
-        .with(&[], resident),
+        Family::counter("process_cpu_seconds_total", "CPU time used, in user and kernel mode", &[])
+            .with(&[], cpu),
+        Family::gauge("process_resident_memory_bytes", "Memory that is not swapped out", &[])
+            .with(&[], resident),
         Family::gauge("process_threads", "Threads", &[]).with(&[], value(stat.threads)),
     ]
     .map(Family::finish)
@@ -84,11 +76,7 @@ mod tests {
     #[test]
     fn the_name_of_the_program_does_not_shift_the_fields() {
         let line = "42 (a) b (c) S 1 2 3 0 -1 4194304 90 0 0 0 7 5 0 0 20 0 11 0 99 123 77 18446";
-        let expected = Stat {
-            cpu_ticks: 12,
-            threads: 11,
-            resident_pages: 77,
-        };
+        let expected = Stat { cpu_ticks: 12, threads: 11, resident_pages: 77 };
         assert_eq!(parse(line), Some(expected));
         assert_eq!(parse("42 (a) S 1"), None);
         assert_eq!(parse(""), None);

@@ -39,10 +39,7 @@ impl Readiness {
     /// Not ready yet; over as soon as this shutdown begins.
     #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
-        Self {
-            steps: Arc::default(),
-            shutdown,
-        }
+        Self { steps: Arc::default(), shutdown }
     }
 
     /// All listeners are bound.

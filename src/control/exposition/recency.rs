@@ -69,10 +69,7 @@ mod tests {
     use super::*;
 
     fn counted(counted: f64) -> Totals {
-        Totals {
-            counted,
-            ..Totals::default()
-        }
+        Totals { counted, ..Totals::default() }
     }
 
     fn shown(recency: &mut Recency, now: u32, totals: Totals) -> bool {
@@ -94,10 +91,7 @@ mod tests {
     #[test]
     fn a_client_that_stays_is_a_client_now() {
         let mut recency = Recency::default();
-        let present = Totals {
-            present: true,
-            ..counted(1.0)
-        };
+        let present = Totals { present: true, ..counted(1.0) };
         assert!(shown(&mut recency, 0, present));
         assert!(shown(&mut recency, 50_000, present));
         // Leaving is seen, and the hour begins.

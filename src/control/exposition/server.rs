@@ -18,10 +18,7 @@ use super::page::Exposition;
 use super::readiness::Readiness;
 
 /// Scrapers and probes are few; the page is large.
-const BOUNDS: Bounds = Bounds {
-    connections: 64,
-    lifetime: Duration::from_secs(30),
-};
+const BOUNDS: Bounds = Bounds { connections: 64, lifetime: Duration::from_secs(30) };
 
 /// Serves metrics and health until it is dropped. It goes on through the
 /// drain, which it reports, and belongs on the control runtime.

@@ -39,10 +39,7 @@ async fn everything_that_is_counted_by_looking_is_on_the_page() {
     let _held = world.slots.session(node, Duration::ZERO).await.unwrap();
     let mut closing = world.slots.session(node, Duration::ZERO).await.unwrap();
     closing.closing();
-    let caps = Caps {
-        total: 9,
-        per_network: 9,
-    };
+    let caps = Caps { total: 9, per_network: 9 };
     let _stranger = world.strangers.admit(caps).unwrap();
     world.clock.set(7);
     let page = Exposition::new(world.sources()).text().unwrap();
@@ -68,11 +65,7 @@ async fn everything_that_is_counted_by_looking_is_on_the_page() {
             "postern_cancel_keys 3",
             "postern_services 1",
             "postern_uptime_seconds 7",
-            concat!(
-                r#"postern_build_info{version=""#,
-                env!("CARGO_PKG_VERSION"),
-                r#""} 1"#
-            ),
+            concat!(r#"postern_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
             "# TYPE postern_received_bytes_total counter",
             "# TYPE postern_slots_used gauge",
         ],
@@ -105,10 +98,7 @@ fn services_at_rest_have_no_series_and_come_back_where_they_were() {
     assert!(has(&at(9000), nobody) && has(&at(90_000), nobody));
     world.metrics.session_began(&name, PoolMode::Session);
     let page = at(90_001);
-    assert!(has(
-        &page,
-        r#"postern_sessions_total{endpoint="session",service="a"} 2"#
-    ));
+    assert!(has(&page, r#"postern_sessions_total{endpoint="session",service="a"} 2"#));
     assert!(has(&page, r#"postern_received_bytes_total{service="a"} 5"#));
 }
 
@@ -156,9 +146,7 @@ fn of_ten_thousand_services_only_the_active_are_on_the_page() {
         let page = exposition.text().unwrap();
         let (took, bytes) = (began.elapsed(), page.len());
         println!("10,000 services, {active} active: {took:?}, {bytes} bytes");
-        let shown = page
-            .lines()
-            .filter(|l| l.starts_with("postern_slots_limit{"));
+        let shown = page.lines().filter(|l| l.starts_with("postern_slots_limit{"));
         assert_eq!(shown.count(), active);
     }
 }
@@ -179,12 +167,7 @@ async fn running() -> Running {
     let exposition = Arc::new(Exposition::new(world.sources()));
     let mut server = JoinSet::new();
     server.spawn(serve(listener, exposition, readiness.clone()));
-    Running {
-        address,
-        readiness,
-        shutdown,
-        _server: server,
-    }
+    Running { address, readiness, shutdown, _server: server }
 }
 
 async fn answer(address: SocketAddr, method: Method, path: &'static str) -> Answer {
@@ -198,10 +181,7 @@ async fn the_page_is_served_and_nothing_writes() {
     let postern = running().await;
     let page = answer(postern.address, Method::GET, "/metrics").await;
     assert_eq!(page.status, StatusCode::OK);
-    assert_lines(
-        std::str::from_utf8(&page.body).unwrap(),
-        &["postern_services 1"],
-    );
+    assert_lines(std::str::from_utf8(&page.body).unwrap(), &["postern_services 1"]);
     for path in ["/metrics", "/livez", "/readyz"] {
         let status = answer(postern.address, Method::POST, path).await.status;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);

@@ -1,0 +1,320 @@
+//! Everything Postern does on a node for itself, on the control runtime: it
+//! looks verifiers up, watches who is the primary, ends backends that do not
+//! end by themselves, and checks nodes for `postern check --connect`.
+//!
+//! ```text
+//!  data path                      control runtime
+//!  VerifierSource::lookup ──▶ service ─ asking ──┐
+//!  EvidenceSink::suspect ───▶ node ──── probe ───┼─▶ link ─▶ session ─▶ node
+//!  BackendReaper::terminate ▶ reaper ────────────┘   (one at most for each)
+//!                             condition ─▶ publisher ─▶ Directory
+//! ```
+//!
+//! What must stay true: a node has at most one management connection of this
+//! process; nothing a client sent reaches it but a role's name, as a query's
+//! parameter; every wait has a deadline; no password and no verifier gets into
+//! an error or a log.
+//!
+//! The Directory says which services and nodes there are; [`Settings`] says
+//! who Postern is there.
+
+mod asking;
+mod condition;
+mod error;
+mod link;
+mod lookup;
+mod node;
+mod pace;
+mod probe;
+mod publisher;
+mod reaper;
+mod role_sql;
+mod service;
+mod session;
+mod stream;
+mod verifiers;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::config::{self, Timeouts};
+use super::exposition::{NodeRole, NodeState};
+use crate::auth::verifier::LookupFuture;
+use crate::auth::{LookupError, VerifierSource};
+use crate::directory::{Directory, Node, Roster, Service};
+use crate::domain::ServiceName;
+use crate::pool::BackendReaper;
+use crate::pool::closer::{ReaperAnswer, ReaperFuture};
+use crate::routing::EvidenceSink;
+use crate::upstream::Dialer;
+
+use condition::Standing;
+pub use error::NodeError;
+use link::Link;
+use node::NodeWatch;
+use publisher::Publisher;
+use reaper::Condemned;
+pub use role_sql::node_sql;
+use service::{Common, Memory, ServiceWatch, Tasks};
+
+/// Who Postern is on the nodes, and how long things may take.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The management role of each service.
+    pub roles: HashMap<ServiceName, Arc<config::Management>>,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
+}
+
+impl From<&config::Settings> for Settings {
+    fn from(settings: &config::Settings) -> Self {
+        let role = |service: &config::Service| {
+            (service.name.clone(), Arc::new(service.management.clone()))
+        };
+        Self {
+            roles: settings.services.iter().map(role).collect(),
+            timeouts: settings.timeouts.clone(),
+        }
+    }
+}
+
+/// Looks after all services of a Directory. Dropped, it stops.
+#[derive(Debug)]
+pub struct Management {
+    shared: Arc<Shared>,
+    following: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    common: Arc<Common>,
+    dialer: Dialer,
+    runtime: Handle,
+    roles: Mutex<HashMap<ServiceName, Arc<config::Management>>>,
+    /// Read for every login, replaced when services change.
+    services: ArcSwap<HashMap<ServiceName, Arc<Watched>>>,
+    condemned: Mutex<Condemned>,
+}
+
+/// A watch with its tasks.
+#[derive(Debug)]
+struct Watched {
+    watch: Arc<ServiceWatch>,
+    _tasks: Tasks,
+}
+
+impl Management {
+    /// Begins to look after the services of a directory, on the control
+    /// runtime. From now on it follows what others publish there.
+    #[must_use]
+    pub fn start(
+        directory: Arc<Directory>,
+        roster: Roster,
+        runtime: Handle,
+        settings: Settings,
+    ) -> Self {
+        let mut published = directory.subscribe();
+        let common = Common {
+            publisher: Publisher::new(directory),
+            timeouts: ArcSwap::from_pointee(settings.timeouts),
+            roster,
+        };
+        let shared = Arc::new(Shared {
+            common: Arc::new(common),
+            dialer: Dialer::default(),
+            runtime,
+            roles: Mutex::new(settings.roles),
+            services: ArcSwap::default(),
+            condemned: Mutex::default(),
+        });
+        shared.follow();
+        let following = Arc::clone(&shared);
+        let following = shared.runtime.spawn(async move {
+            while published.changed().await.is_ok() {
+                following.follow();
+            }
+        });
+        let following = following.abort_handle();
+        Self { shared, following }
+    }
+
+    /// Takes over new settings. Called before the services that they belong to
+    /// are published.
+    pub fn update(&self, settings: Settings) {
+        self.shared.common.timeouts.store(Arc::new(settings.timeouts));
+        *lock(&self.shared.roles) = settings.roles;
+        self.shared.follow();
+    }
+
+    /// A service with what has been seen of its nodes: whoever publishes
+    /// services puts them through this, so that a reload does not forget who
+    /// is the primary.
+    #[must_use]
+    pub fn completed(&self, service: Service) -> Service {
+        let watch = self.shared.watch(&service.name);
+        let completed = watch.and_then(|watch| watch.completed(&service));
+        completed.unwrap_or(service)
+    }
+
+    /// How every node was last seen, by service and in configured order.
+    #[must_use]
+    pub fn node_states(&self) -> Vec<NodeState> {
+        let services = self.shared.services.load();
+        let mut watches: Vec<_> = services.values().map(|watched| &watched.watch).collect();
+        watches.sort_by_key(|watch| watch.name.clone());
+        let states = watches.into_iter().flat_map(|watch| {
+            let state = |node: &Arc<NodeWatch>| node_state(watch, node);
+            watch.nodes.iter().map(state)
+        });
+        states.collect()
+    }
+}
+
+impl Drop for Management {
+    fn drop(&mut self) {
+        self.following.abort();
+        self.shared.services.store(Arc::default());
+    }
+}
+
+fn node_state(watch: &ServiceWatch, node: &NodeWatch) -> NodeState {
+    let (role, pgvector) = match node.condition().standing() {
+        Standing::Unseen => (NodeRole::Unknown, false),
+        Standing::Down => (NodeRole::Down, false),
+        Standing::Up(look) if look.writable => (NodeRole::Primary, look.pgvector == Some(true)),
+        Standing::Up(look) => (NodeRole::Standby, look.pgvector == Some(true)),
+    };
+    NodeState { service: watch.name.clone(), node: node.address.clone(), role, pgvector }
+}
+
+impl Shared {
+    fn watch(&self, service: &ServiceName) -> Option<Arc<ServiceWatch>> {
+        let services = self.services.load();
+        services.get(service).map(|watched| Arc::clone(&watched.watch))
+    }
+
+    fn node(&self, node: &Node) -> Option<Arc<NodeWatch>> {
+        let watch = self.watch(&node.service)?;
+        let mut nodes = watch.nodes.iter();
+        nodes.find(|known| known.address == node.address).cloned()
+    }
+
+    /// Watches what the Directory says is there, no more and no less.
+    fn follow(&self) {
+        let roles = lock(&self.roles);
+        let before = self.services.load_full();
+        let snapshot = self.common.publisher.directory().current();
+        let mut services = HashMap::new();
+        for (name, service) in &snapshot.services {
+            let Some(role) = roles.get(name) else {
+                tracing::error!(service = %name, "a service without a management role is not watched");
+                continue;
+            };
+            let watched = match before.get(name) {
+                Some(watched) if watched.watch.fits(service, role) => Arc::clone(watched),
+                known => self.begin(service, role, known.map(|known| &*known.watch)),
+            };
+            services.insert(name.clone(), watched);
+        }
+        let services = Arc::new(services);
+        self.services.store(Arc::clone(&services));
+        drop(roles);
+        services.values().for_each(|watched| watched.watch.publish());
+    }
+
+    /// Begins to watch a service, with what is known of it already.
+    fn begin(
+        &self,
+        service: &Service,
+        role: &Arc<config::Management>,
+        known: Option<&ServiceWatch>,
+    ) -> Arc<Watched> {
+        let node = |node: &Arc<Node>| {
+            let mut nodes = known.iter().flat_map(|known| &known.nodes);
+            let same = nodes.find(|known| known.link.leads_to(node, role));
+            same.cloned().unwrap_or_else(|| {
+                let link = Link::new(Arc::clone(node), Arc::clone(role), self.dialer.clone());
+                Arc::new(NodeWatch::new(node.address.clone(), link))
+            })
+        };
+        let memory = known.map(|known| Arc::clone(&known.memory));
+        let watch = Arc::new(ServiceWatch {
+            name: service.name.clone(),
+            kind: service.kind,
+            promised: service.plan.max_connections.get(),
+            nodes: service.nodes.iter().map(node).collect(),
+            memory: memory.unwrap_or_else(|| Arc::new(Memory::new(Instant::now()))),
+            common: Arc::clone(&self.common),
+        });
+        let _on_control = self.runtime.enter();
+        let tasks = watch.spawn();
+        Arc::new(Watched { watch, _tasks: tasks })
+    }
+
+    async fn terminate(&self, node: &Node, process_id: u32) -> ReaperAnswer {
+        let Some(watch) = self.node(node) else {
+            return ReaperAnswer::Unreachable;
+        };
+        let target = (node.service.clone(), node.address.clone(), process_id);
+        let condemned_for = lock(&self.condemned).condemn(target, Instant::now());
+        let timeouts = self.common.timeouts.load_full();
+        let min_age = condemned_for + timeouts.server_close / 2;
+        let answer = watch.link.ask(timeouts.server_connect, |session| async move {
+            reaper::terminate(&session, process_id, min_age).await
+        });
+        answer.await.unwrap_or_else(|error| {
+            tracing::warn!(service = %node.service, node = %node.address, process_id, %error, "a backend could not be ended");
+            ReaperAnswer::Unreachable
+        })
+    }
+}
+
+impl VerifierSource for Management {
+    fn lookup<'a>(&'a self, service: &'a ServiceName, role: &'a str) -> LookupFuture<'a> {
+        let watch = self.shared.watch(service);
+        Box::pin(async move {
+            let unwatched = || LookupError(NodeError::Unwatched.to_string());
+            watch.ok_or_else(unwatched)?.lookup(role).await
+        })
+    }
+
+    fn doubt(&self, service: &ServiceName, role: &str) {
+        if let Some(watch) = self.shared.watch(service) {
+            watch.verifiers().doubt(role);
+        }
+    }
+
+    fn iterations(&self, service: &ServiceName) -> u32 {
+        let watch = self.shared.watch(service);
+        watch.map_or(asking::DEFAULT_ITERATIONS, |watch| watch.iterations())
+    }
+}
+
+impl EvidenceSink for Management {
+    fn suspect(&self, node: &Node) {
+        if let Some(watch) = self.shared.node(node) {
+            watch.wake();
+        }
+    }
+}
+
+impl BackendReaper for Management {
+    fn terminate<'a>(&'a self, node: &'a Node, process_id: u32) -> ReaperFuture<'a> {
+        let (shared, node) = (Arc::clone(&self.shared), node.clone());
+        let runtime = self.shared.runtime.clone();
+        let asking = runtime.spawn(async move { shared.terminate(&node, process_id).await });
+        Box::pin(async move { asking.await.unwrap_or(ReaperAnswer::Unreachable) })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! One service under watch: its nodes, its roles' verifiers, and what of both
+//! is published.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::node::NodeWatch;
+use super::pace::{Bustle, ROUND_WITHIN};
+use super::publisher::Publisher;
+use super::verifiers::Verifiers;
+use crate::control::config::{self, Timeouts};
+use crate::directory::{Node, Roster, Service};
+use crate::domain::{Kind, ServiceName};
+use crate::routing::topology::{Sight, decide};
+
+/// What all watches of one process share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) publisher: Publisher,
+    pub(super) timeouts: ArcSwap<Timeouts>,
+    /// Says whether a service has clients now.
+    pub(super) roster: Roster,
+}
+
+/// What outlives a change of a service's nodes.
+#[derive(Debug)]
+pub(super) struct Memory {
+    verifiers: Mutex<Verifiers>,
+    /// There are questions to ask.
+    pub(super) asked: Notify,
+    needed_at: Mutex<Instant>,
+}
+
+impl Memory {
+    /// Nothing known yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { verifiers: Mutex::default(), asked: Notify::new(), needed_at: Mutex::new(now) }
+    }
+}
+
+/// One service under watch.
+#[derive(Debug)]
+pub(super) struct ServiceWatch {
+    pub(super) name: ServiceName,
+    pub(super) kind: Kind,
+    /// The plan's connections on each node.
+    pub(super) promised: u32,
+    pub(super) nodes: Vec<Arc<NodeWatch>>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) common: Arc<Common>,
+}
+
+impl ServiceWatch {
+    /// Whether this is the watch of such a service, for such a role.
+    pub(super) fn fits(&self, service: &Service, role: &config::Management) -> bool {
+        let same_nodes = self.nodes.len() == service.nodes.len()
+            && self
+                .nodes
+                .iter()
+                .zip(&service.nodes)
+                .all(|(watch, node)| watch.link.leads_to(node, role));
+        same_nodes
+            && self.kind == service.kind
+            && self.promised == service.plan.max_connections.get()
+    }
+
+    /// The tasks that keep the watch up to date, until they are aborted. Must
+    /// be called on the control runtime.
+    pub(super) fn spawn(self: &Arc<Self>) -> Tasks {
+        let watching = self.nodes.iter().map(|node| {
+            let (service, node) = (Arc::clone(self), Arc::clone(node));
+            tokio::spawn(async move { node.watch(&service).await }).abort_handle()
+        });
+        let mut tasks: Vec<_> = watching.collect();
+        let service = Arc::clone(self);
+        tasks.push(tokio::spawn(async move { service.answer_questions().await }).abort_handle());
+        Tasks(tasks)
+    }
+
+    /// The verifiers that are known.
+    pub(super) fn verifiers(&self) -> MutexGuard<'_, Verifiers> {
+        lock(&self.memory.verifiers)
+    }
+
+    /// How long a connection to a node may take.
+    pub(super) fn connect_within(&self) -> Duration {
+        self.common.timeouts.load().server_connect
+    }
+
+    /// A client came. After a quiet time the nodes are looked at before
+    /// anything else, for as long as a round may take (decision 31).
+    /// Cancel-safe.
+    pub(super) async fn rouse(&self) {
+        let now = Instant::now();
+        let bustle = self.bustle();
+        *lock(&self.memory.needed_at) = now;
+        if bustle != Bustle::Busy {
+            self.nodes.iter().for_each(|node| node.wake());
+        }
+        if bustle == Bustle::Quiet {
+            let round = async {
+                for node in &self.nodes {
+                    node.looked_at_since(now).await;
+                }
+            };
+            // What a longer round shows is published when it is over.
+            let _ = timeout(ROUND_WITHIN, round).await;
+        }
+    }
+
+    /// How busy the service is, by its last login and by who is there now.
+    pub(super) fn bustle(&self) -> Bustle {
+        let needed_at = *lock(&self.memory.needed_at);
+        match Bustle::after(needed_at.elapsed()) {
+            Bustle::Busy => Bustle::Busy,
+            _ if !self.common.roster.seats_of(&self.name).is_empty() => {
+                *lock(&self.memory.needed_at) = Instant::now();
+                Bustle::Busy
+            }
+            calm => calm,
+        }
+    }
+
+    /// Whether the published topology has a primary.
+    pub(super) fn has_primary(&self) -> bool {
+        self.primary().is_some()
+    }
+
+    /// The nodes in the order in which they are asked: the primary first.
+    pub(super) fn nodes_to_ask(&self) -> Vec<&Arc<NodeWatch>> {
+        let primary = self.primary();
+        let is_primary = |node: &NodeWatch| {
+            let primary = primary.as_ref();
+            primary.is_some_and(|primary| primary.address == node.address)
+        };
+        let mut nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.sort_by_key(|node| !is_primary(node));
+        nodes
+    }
+
+    fn primary(&self) -> Option<Arc<Node>> {
+        let service = self.common.publisher.directory().service(&self.name)?;
+        service.topology.primary.clone().ok()
+    }
+
+    /// Publishes what has been seen, if it is not published already.
+    pub(super) fn publish(&self) {
+        self.common.publisher.publish(&self.name, |service| self.completed(service));
+    }
+
+    /// The service with what has been seen of its nodes; nothing if that is
+    /// what it says, or if nothing has been seen yet.
+    pub(super) fn completed(&self, service: &Service) -> Option<Service> {
+        if self.nodes.iter().all(|node| node.is_unseen()) {
+            return None;
+        }
+        let nodes: Vec<_> = service
+            .nodes
+            .iter()
+            .map(|node| self.with_capacity(node, service.plan.max_connections.get()))
+            .collect();
+        let sights: Vec<_> = nodes.iter().map(|node| self.seen(node)).collect();
+        let topology = decide(service.kind, &sights);
+        let is_new = nodes != service.nodes || topology.primary != service.topology.primary;
+        is_new.then(|| Service { nodes, topology, ..service.clone() })
+    }
+
+    /// The node with as many slots as the plan has and the node can offer.
+    fn with_capacity(&self, node: &Arc<Node>, plan: u32) -> Arc<Node> {
+        let offer = self.watch_of(node).and_then(NodeWatch::offer);
+        let capacity = offer.map_or(plan, |offer| offer.min(plan));
+        if node.capacity == capacity {
+            return Arc::clone(node);
+        }
+        Arc::new(Node { capacity, ..Node::clone(node) })
+    }
+
+    fn seen(&self, node: &Arc<Node>) -> (Arc<Node>, Sight) {
+        let watch = self.watch_of(node);
+        let sight = watch.map_or(Sight::Down, |watch| watch.condition().sight());
+        (Arc::clone(node), sight)
+    }
+
+    fn watch_of(&self, node: &Node) -> Option<&NodeWatch> {
+        let mut nodes = self.nodes.iter().map(|watch| &**watch);
+        nodes.find(|watch| watch.address == node.address)
+    }
+}
+
+/// Tasks that end when this is dropped.
+#[derive(Debug)]
+pub(super) struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

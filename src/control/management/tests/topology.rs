@@ -1,0 +1,164 @@
+//! Who the primary is, as real servers show it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+
+use super::*;
+use crate::cluster::StopMode;
+
+const SOON: Duration = Duration::from_secs(3);
+
+/// Makes the next start of a server a standby's, or a primary's again.
+fn set_standby(cluster: &Cluster, standby: bool) {
+    let signal = cluster.data_dir().join("standby.signal");
+    if !standby {
+        fs::remove_file(signal).unwrap();
+        return;
+    }
+    fs::write(&signal, "").unwrap();
+    let owner = fs::metadata(cluster.data_dir()).unwrap();
+    chown(&signal, Some(owner.uid()), Some(owner.gid())).unwrap();
+}
+
+fn roles(scene: &Scene) -> Vec<NodeRole> {
+    let states = scene.management.node_states();
+    states.into_iter().map(|state| state.role).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_directory_follows_the_primary() {
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| managed(&installation()).start().unwrap());
+        let two = scope.spawn(|| managed(&installation()).start().unwrap());
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    two.stop(StopMode::Fast).unwrap();
+    set_standby(&two, true);
+    two.start().unwrap();
+    let nodes = vec![node(&two), node(&one)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    eventually(SOON, "one is the primary", || {
+        scene.primary().is_ok_and(|primary| primary == node(&one))
+    })
+    .await;
+    eventually(SOON, "both were seen", || roles(&scene) == [NodeRole::Standby, NodeRole::Primary])
+        .await;
+
+    one.kill_9().unwrap();
+    scene.management.suspect(&node(&one));
+    eventually(SOON, "no primary", || scene.primary() == Err(Unavailable::NoPrimary)).await;
+    two.stop(StopMode::Fast).unwrap();
+    eventually(SOON, "nobody there", || scene.primary() == Err(Unavailable::Unreachable)).await;
+    set_standby(&two, false);
+    two.start().unwrap();
+    eventually(SOON, "two is the primary", || {
+        scene.primary().is_ok_and(|primary| primary == node(&two))
+    })
+    .await;
+    assert_eq!(roles(&scene), [NodeRole::Primary, NodeRole::Down]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_server_is_no_primary() {
+    let cluster = managed(&installation())
+        .sql("postgres", "ALTER SYSTEM SET default_transaction_read_only = on")
+        .start()
+        .unwrap();
+    cluster.reload().unwrap();
+    let read_only = || cluster.psql("SHOW transaction_read_only").unwrap() == "on";
+    eventually(SOON, "read-only", read_only).await;
+    let nodes = vec![node(&cluster)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    eventually(SOON, "a standby", || roles(&scene) == [NodeRole::Standby]).await;
+    assert_eq!(scene.primary(), Err(Unavailable::NoPrimary));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgvector_is_looked_for_where_it_is_needed() {
+    let installations = Installations::find().unwrap();
+    let with = managed(installations.vector().unwrap()).start().unwrap();
+    let scene = Scene::new(service(Kind::Vector, vec![node(&with)]), management_role());
+    eventually(SOON, "primary with pgvector", || scene.primary().is_ok()).await;
+    assert!(scene.management.node_states()[0].pgvector);
+    let has_pgvector = installation().has_pgvector();
+    let scene = Scene::new(service(Kind::Vector, vec![node(shared())]), management_role());
+    eventually(SOON, "seen", || roles(&scene) == [NodeRole::Primary]).await;
+    let lacking = Err(Unavailable::NoPgvector { nodes: vec![shared().address().to_string()] });
+    let expected = if has_pgvector { Ok(node(shared())) } else { lacking };
+    assert_eq!(scene.primary(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_too_few_connections_gets_a_lower_limit() {
+    let cluster = managed(&installation()).max_connections(20).start().unwrap();
+    let nodes = vec![node(&cluster)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    eventually(SOON, "published", || scene.primary().is_ok()).await;
+    let capacity = scene.primary().unwrap().capacity;
+    assert_eq!(capacity, 20 - 3 - 3);
+    let service = scene.directory.service(&name()).unwrap();
+    assert_eq!(service.nodes[0].capacity, capacity);
+    // A reload does not forget it.
+    let again = super::service(Kind::PostgreSql, vec![node(&cluster)]);
+    let again = scene.management.completed(again);
+    assert_eq!(again.topology.primary.unwrap().capacity, capacity);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_serves_everything_and_evidence_does_not_multiply_looks() {
+    let cluster = managed(&installation()).setting("log_statement", "all").start().unwrap();
+    let nodes = vec![node(&cluster)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        scene.management.suspect(&node(&cluster));
+        scene.refused("nobody").await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let log = cluster.log().unwrap();
+    let looks = log.matches("pg_is_in_recovery").count();
+    assert!((5..=12).contains(&looks), "{looks} looks");
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postern'";
+    assert_eq!(cluster.psql(sessions).unwrap(), "1");
+    drop(scene);
+    eventually(SOON, "the connection is closed", || cluster.psql(sessions).unwrap() == "0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_settings_lead_to_a_new_connection() {
+    shared().psql("CREATE ROLE later LOGIN SUPERUSER PASSWORD 'x'").unwrap();
+    let mut role = superuser(shared());
+    role.user = "later".to_owned();
+    role.password = Secret::new("wrong".to_owned());
+    let scene = Scene::new(service(Kind::PostgreSql, vec![node(shared())]), role.clone());
+    eventually(SOON, "down", || roles(&scene) == [NodeRole::Down]).await;
+    role.password = Secret::new("x".to_owned());
+    scene.management.update(settings(role));
+    eventually(SOON, "up", || scene.primary().is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_is_ended_unless_it_is_younger_than_the_order() {
+    let scene = Scene::shared();
+    shared().psql("CREATE ROLE victim LOGIN PASSWORD 'x'").unwrap();
+    let mut psql = shared().client("psql", "postgres");
+    psql.env("PGUSER", "victim").env("PGPASSWORD", "x");
+    let mut psql = psql.args(["-Xc", "SELECT pg_sleep(60)"]).spawn().unwrap();
+    let pid = || {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'victim'";
+        shared().psql(sql).unwrap().parse::<u32>().ok()
+    };
+    eventually(SOON, "the victim is there", || pid().is_some()).await;
+    let process_id = pid().unwrap();
+    let node = node(shared());
+    let end = || scene.management.terminate(&node, process_id);
+    let too_young = end().await;
+    assert_eq!((too_young, pid()), (ReaperAnswer::Told, Some(process_id)));
+    // Half of server_close_timeout: the closer has waited for all of it.
+    *lock(&scene.management.shared.condemned) = Condemned::default();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(end().await, ReaperAnswer::Told);
+    eventually(SOON, "the victim is gone", || pid().is_none()).await;
+    assert_eq!(end().await, ReaperAnswer::Gone);
+    assert!(!psql.wait().unwrap().success());
+}
