@@ -121,8 +121,12 @@ impl Scene {
     fn with(service: Service, settings: Settings) -> Self {
         let services = [(service.name.clone(), Arc::new(service))].into();
         let directory = Arc::new(Directory::new(Snapshot { services, ..Snapshot::default() }));
-        let management =
-            Management::start(&directory, Roster::default(), &Handle::current(), settings);
+        let management = Management::start(
+            Arc::clone(&directory),
+            Roster::default(),
+            Handle::current(),
+            settings,
+        );
         Self { management, directory }
     }
 
