@@ -21,6 +21,7 @@
 mod asking;
 mod condition;
 mod error;
+mod inspect;
 mod link;
 mod lookup;
 mod node;
@@ -55,6 +56,7 @@ use crate::upstream::Dialer;
 
 use condition::Standing;
 pub use error::NodeError;
+pub use inspect::{Finding, inspect};
 use link::Link;
 use node::NodeWatch;
 use publisher::Publisher;
