@@ -43,7 +43,7 @@ impl Layout {
     pub(super) fn create(directory: Option<&Path>, account: Account) -> Result<Self, Error> {
         let temporary = match directory {
             Some(given) => make_empty(given).map(|()| None),
-            None => temporary_directory().map(Some),
+            None => temporary_directory("postern-").map(Some),
         }?;
         let root = temporary.as_ref().map(TempDir::path).or(directory).unwrap_or(Path::new("/"));
         let sockets = root.join("run");
@@ -225,8 +225,9 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', "''"))
 }
 
-fn temporary_directory() -> Result<TempDir, Error> {
-    let made = tempfile::Builder::new().prefix("postern-").tempdir();
+pub(super) fn temporary_directory(prefix: &str) -> Result<TempDir, Error> {
+    let private = fs::Permissions::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir();
     made.doing("making a directory in", std::env::temp_dir())
 }
 

@@ -39,10 +39,12 @@ mod guardian;
 mod installation;
 mod port;
 mod server;
+mod temporary;
 
 pub use builder::Builder;
 pub use error::Error;
 pub use installation::{Installation, Installations};
+pub use temporary::TemporaryDirectory;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
