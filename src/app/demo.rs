@@ -6,29 +6,30 @@
 //! only, and leaves nothing behind.
 
 mod nodes;
+mod ports;
 mod snippets;
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{ExitCode, ExitStatus};
 
 use aws_lc_rs::rand;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::assembly::{Postern, Runtimes};
 use super::cli::DemoOptions;
 use super::{Failure, certificate};
+use crate::cluster::TemporaryDirectory;
 use crate::control::config;
 use nodes::Nodes;
+use ports::{Ports, Reserved, has_ipv6};
 use snippets::Snippets;
 
-/// The ports taken if they are free.
-const SESSION_PORT: u16 = 15432;
-const TRANSACTION_PORT: u16 = 16432;
 /// The domain of the demo's host names: `.localhost` never leaves the host.
 const DOMAIN: &str = "db.localhost";
 
@@ -50,23 +51,15 @@ struct Demo {
     snippets: Snippets,
     runtimes: Runtimes,
     _nodes: Nodes,
-    _root: tempfile::TempDir,
-}
-
-/// Where the demo listens.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ports {
-    pub(super) session: u16,
-    pub(super) transaction: u16,
+    _root: TemporaryDirectory,
 }
 
 impl Demo {
     fn start(options: &DemoOptions) -> Result<Self, Failure> {
-        let ports = Ports {
-            session: choose_port(options.session_port, SESSION_PORT)?,
-            transaction: choose_port(options.transaction_port, TRANSACTION_PORT)?,
-        };
-        let root = tempfile::Builder::new().prefix("postern-demo-").tempdir()?;
+        let reserved = Reserved::choose(options)?;
+        let ports = reserved.numbers;
+        let root = TemporaryDirectory::create("postern-demo-")
+            .map_err(|error| Failure::new(error.to_string()))?;
         let tls = root.path().join("tls");
         let names = ["localhost", "127.0.0.1", "::1", DOMAIN, &format!("*.{DOMAIN}")];
         certificate::write(&tls, "Postern demo authority", &names)?;
@@ -74,77 +67,91 @@ impl Demo {
         progress("starting Postern");
         let settings = configuration(root.path(), &nodes, ports)?;
         let runtimes = Runtimes::new(&settings)?;
+        drop(reserved);
         let postern = Postern::start(&settings, None, &runtimes)?;
         let snippets = Snippets::write(root.path(), &nodes, ports)?;
         Ok(Self { postern, snippets, runtimes, _nodes: nodes, _root: root })
     }
 
     fn stay(self, command: &[std::ffi::OsString]) -> Result<ExitCode, Failure> {
-        let code = match command.split_first() {
-            None => {
-                println!("{}", self.snippets);
-                println!("Ctrl-C stops everything.");
-                self.runtimes.control.block_on(interrupted())?;
-                eprintln!();
-                ExitCode::SUCCESS
-            }
-            Some((program, arguments)) => {
-                let mut command = Command::new(program);
-                command.args(arguments).envs(self.snippets.environment());
-                exit_code(self.wait_for(command)?)
-            }
-        };
-        progress("stopping");
-        self.runtimes.control.block_on(self.postern.stop());
-        Ok(code)
-    }
-
-    /// Waits for the command. The terminal's Ctrl-C reaches it as well; the
-    /// demo goes on until it has ended.
-    fn wait_for(&self, mut command: Command) -> Result<ExitStatus, Failure> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        let ignored = self.runtimes.control.spawn(async {
-            loop {
-                if interrupted().await.is_err() {
-                    return;
+        let code = self.runtimes.control.block_on(async {
+            let mut signals = Signals::new()?;
+            match command.split_first() {
+                None => {
+                    println!("{}", self.snippets);
+                    println!("Ctrl-C stops everything.");
+                    signals.next().await;
+                    eprintln!();
+                    Ok(ExitCode::SUCCESS)
+                }
+                Some((program, arguments)) => {
+                    let mut command = Command::new(program);
+                    command.args(arguments).envs(self.snippets.environment());
+                    let status = run_to_its_end(command, &mut signals).await;
+                    let name = program.to_string_lossy();
+                    status.map(exit_code).map_err(|e| Failure::new(format!("{name}: {e}")))
                 }
             }
         });
-        let status = command.status();
-        ignored.abort();
-        status.map_err(|error| Failure::new(format!("{program}: {error}")))
+        progress("stopping");
+        self.runtimes.control.block_on(self.postern.stop());
+        code
     }
 }
 
-async fn interrupted() -> std::io::Result<()> {
-    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
+/// What asks the demo to stop.
+struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+enum Asked {
+    ByTheTerminal,
+    ByAProcess,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
     }
-    Ok(())
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::ByTheTerminal,
+            _ = self.terminate.recv() => Asked::ByAProcess,
+        }
+    }
+}
+
+/// Waits for the command, which decides when to end: the terminal's Ctrl-C
+/// reaches it anyway, and SIGTERM is handed on.
+async fn run_to_its_end(
+    mut command: Command,
+    signals: &mut Signals,
+) -> std::io::Result<ExitStatus> {
+    let mut child = command.spawn()?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            asked = signals.next() => match asked {
+                Asked::ByTheTerminal => {}
+                Asked::ByAProcess => terminate(&child),
+            },
+        }
+    }
+}
+
+fn terminate(child: &Child) {
+    let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+    // One that has just ended needs no signal.
+    let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
 }
 
 /// As a shell: the command's own status, or 128 and the signal that ended it.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// A port that was asked for must be free; of the others, the preferred one if
-/// it is.
-fn choose_port(asked: Option<u16>, preferred: u16) -> Result<u16, Failure> {
-    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    match asked {
-        Some(port) => match bind(port) {
-            Ok(_) => Ok(port),
-            Err(error) => Err(Failure::new(format!("port {port} cannot be used: {error}"))),
-        },
-        None => {
-            let listener = bind(preferred).or_else(|_| bind(0))?;
-            Ok(listener.local_addr()?.port())
-        }
-    }
 }
 
 /// Writes the configuration an operator would write, and reads it.
@@ -168,7 +175,7 @@ fn configuration(root: &Path, nodes: &Nodes, ports: Ports) -> Result<config::Set
          level = \"warn\"\n",
         session = ports.session,
         transaction = ports.transaction,
-        metrics = choose_port(None, 9127)?,
+        metrics = ports.metrics,
     );
     if !has_ipv6() {
         text = text.replace(&format!(", \"[::1]:{}\"", ports.session), "");
@@ -182,10 +189,6 @@ fn configuration(root: &Path, nodes: &Nodes, ports: Ports) -> Result<config::Set
     let path = root.join("postern.toml");
     write_private(&path, &text)?;
     config::load(&path).map_err(|problems| Failure::new(problems.to_string()))
-}
-
-fn has_ipv6() -> bool {
-    TcpListener::bind("[::1]:0").is_ok()
 }
 
 fn write_private(path: &PathBuf, text: &str) -> Result<(), Failure> {

@@ -67,7 +67,7 @@ impl DemoService {
             .max_connections(MAX_CONNECTIONS)
             .sql("postgres", node_sql(MANAGEMENT))
             .sql("postgres", format!("ALTER ROLE {MANAGEMENT} PASSWORD '{management_password}'"))
-            .sql("postgres", format!("CREATE ROLE {USER} LOGIN PASSWORD '{password}'"))
+            .sql("postgres", format!("CREATE ROLE {USER} LOGIN CREATEDB PASSWORD '{password}'"))
             .sql("postgres", format!("CREATE DATABASE {DATABASE} OWNER {USER}"));
         if kind == "vector" {
             builder = builder.sql(DATABASE, "CREATE EXTENSION vector");

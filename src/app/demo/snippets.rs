@@ -3,12 +3,13 @@
 //! is printed.
 
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Ports;
 use super::nodes::{DATABASE, DemoService, Nodes, USER};
+use super::ports::Ports;
 use crate::app::Failure;
 
 /// Everything that is printed.
@@ -65,7 +66,7 @@ impl Snippets {
 
 fn snippets(service: &DemoService, authority: &Path, ports: Ports) -> ServiceSnippets {
     let DemoService { name, kind, password, .. } = service;
-    let ca = authority.display();
+    let ca = percent_encoded(authority);
     let port = ports.session;
     let tls = format!("sslmode=verify-full&sslrootcert={ca}");
     let uri = |user: &str, port: u16, rest: &str| {
@@ -82,7 +83,7 @@ fn snippets(service: &DemoService, authority: &Path, ports: Ports) -> ServiceSni
         ("psql_by_user.sh", psql_by_user),
         ("django_settings.py", django(service, authority, port)),
         ("query.js", node(&session)),
-        ("Query.java", jdbc(service, authority, port)),
+        ("Query.java", jdbc(service, &ca, port)),
     ];
     ServiceSnippets { name, kind, uri: session, pooled_uri: pooled, by_user, files }
 }
@@ -101,12 +102,12 @@ fn django(service: &DemoService, authority: &Path, port: u16) -> String {
         "OPTIONS": {{
             "options": "service={name}",
             "sslmode": "verify-full",
-            "sslrootcert": "{ca}",
+            "sslrootcert": {ca:?},
         }},
     }}
 }}
 "#,
-        ca = authority.display(),
+        ca = authority.display().to_string(),
     )
 }
 
@@ -121,7 +122,7 @@ client.connect()
     )
 }
 
-fn jdbc(service: &DemoService, authority: &Path, port: u16) -> String {
+fn jdbc(service: &DemoService, ca: &str, port: u16) -> String {
     let DemoService { name, password, .. } = service;
     format!(
         r#"import java.sql.*;
@@ -139,25 +140,51 @@ class Query {{
         }}
     }}
 }}
-"#,
-        ca = authority.display(),
+"#
     )
 }
 
+/// A path as the value of a parameter in a URI.
+fn percent_encoded(path: &Path) -> String {
+    let mut encoded = String::new();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
 impl fmt::Display for Snippets {
+    /// The URIs last, where they stay on the screen.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for service in &self.services {
-            let ServiceSnippets { name, kind, uri, pooled_uri, by_user, files } = service;
-            writeln!(f, "\n== {name} ({kind}, plan startup-4)\n")?;
+        for ServiceSnippets { name, files, .. } in &self.services {
+            for (file, text) in files {
+                writeln!(f, "-- {name}/{file}\n{text}")?;
+            }
+        }
+        for ServiceSnippets { name, kind, uri, pooled_uri, by_user, .. } in &self.services {
+            writeln!(f, "== {name} ({kind}, plan startup-4)\n")?;
             writeln!(f, "service URI\n  {uri}\n")?;
             writeln!(f, "pooled URI (transaction endpoint)\n  {pooled_uri}\n")?;
             writeln!(f, "the service in the user's name\n  {by_user}\n")?;
-            if service.name == self.services[0].name {
-                for (file, text) in files {
-                    writeln!(f, "-- {file}\n{text}")?;
-                }
-            }
         }
-        writeln!(f, "The snippets of every service are in {}", self.directory.display())
+        writeln!(f, "The snippets above are files in {}", self.directory.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_uri_keeps_its_slashes_and_nothing_else_that_means_something() {
+        assert_eq!(percent_encoded(Path::new("/tmp/a-b_c.d~/ca.crt")), "/tmp/a-b_c.d~/ca.crt");
+        assert_eq!(percent_encoded(Path::new("/a b/50%&+?#=")), "/a%20b/50%25%26%2B%3F%23%3D");
     }
 }
