@@ -34,7 +34,9 @@ pub fn run(path: &Path, connect: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn look_at_nodes(_: &config::Settings) -> Result<(), Failure> { Ok(()) }
+fn look_at_nodes(_: &config::Settings) -> Result<(), Failure> {
+    Ok(())
+}
 /// Prints the SQL that makes the management role.
 ///
 /// # Errors

@@ -28,8 +28,8 @@ pub struct Keys {
     pub server_key: Secret<[u8; KEY]>,
 }
 
-/// ClientKey and ServerKey of a password (RFC 5802, section 3). The password
-/// goes through SASLprep where it can, as PostgreSQL does.
+/// `ClientKey` and `ServerKey` of a password (RFC 5802, section 3). The password
+/// goes through `SASLprep` where it can, as PostgreSQL does.
 #[must_use]
 pub fn derive_keys(password: &str, salt: &[u8], iterations: NonZeroU32) -> Keys {
     let prepared = stringprep::saslprep(password).unwrap_or(password.into());

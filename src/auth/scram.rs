@@ -19,6 +19,9 @@ pub const BINDING_TYPE: &str = "tls-server-end-point";
 pub const RAW_NONCE: usize = 18;
 
 /// HMAC-SHA-256.
+///
+/// # Panics
+/// Never: the tag has the length of the hash.
 #[must_use]
 pub fn hmac(key: &[u8], message: &[u8]) -> [u8; KEY] {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
@@ -26,13 +29,16 @@ pub fn hmac(key: &[u8], message: &[u8]) -> [u8; KEY] {
 }
 
 /// SHA-256.
+///
+/// # Panics
+/// Never: the digest has the length of a key.
 #[must_use]
 pub fn hash(message: &[u8]) -> [u8; KEY] {
     let digest = digest::digest(&digest::SHA256, message);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// ClientProof from ClientKey and ClientSignature, or the reverse.
+/// `ClientProof` from `ClientKey` and `ClientSignature`, or the reverse.
 #[must_use]
 pub fn xor(a: &[u8; KEY], b: &[u8; KEY]) -> [u8; KEY] {
     std::array::from_fn(|i| a[i] ^ b[i])

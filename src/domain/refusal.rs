@@ -82,9 +82,9 @@ pub enum ProtocolViolation {
     StartupLength,
     /// A startup packet without its terminator, or with bytes behind it.
     StartupLayout,
-    /// Bytes behind SSLRequest that were not encrypted.
+    /// Bytes behind `SSLRequest` that were not encrypted.
     DataAfterSslRequest,
-    /// Bytes behind GSSENCRequest that were not encrypted.
+    /// Bytes behind `GSSENCRequest` that were not encrypted.
     DataAfterGssRequest,
     /// Something else than a password message during authentication.
     ExpectedSasl(u8),
@@ -150,7 +150,7 @@ pub struct PlanUse {
     pub pooled_port: Option<u16>,
 }
 
-/// What a client hears: the fields of one ErrorResponse, and the label that
+/// What a client hears: the fields of one `ErrorResponse`, and the label that
 /// counts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {

@@ -29,7 +29,7 @@ pub struct Metrics {
     pub crowded_out: IntCounter,
     /// Connections that are not authenticated yet.
     pub unauthenticated: IntGauge,
-    /// accept() errors: descriptors or memory ran out.
+    /// `accept()` errors: descriptors or memory ran out.
     pub accept_errors: IntCounter,
     /// Backends ended by force because they had not closed in time.
     pub terminated_backends: IntCounter,

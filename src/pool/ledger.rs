@@ -87,6 +87,9 @@ impl Ledger {
     }
 
     /// A held slot's connection is being closed.
+    ///
+    /// # Panics
+    /// If no slot is held: the counts are wrong, and would stay so unseen.
     pub fn close(&mut self) {
         assert!(self.held > 0, "only a held slot can begin to close");
         self.held -= 1;
@@ -94,6 +97,9 @@ impl Ledger {
     }
 
     /// A slot is free again. Returns who of the queue holds it now.
+    ///
+    /// # Panics
+    /// If no slot is what this one was: it is given back twice.
     pub fn release(&mut self, was: Was) -> Option<Ticket> {
         let count = match was {
             Was::Held => &mut self.held,

@@ -13,7 +13,7 @@ use crate::domain::PoolMode;
 use crate::net::Listener;
 use crate::shutdown::Phase;
 
-/// After an error of accept(): long enough not to spin, short enough not to
+/// After an error of `accept()`: long enough not to spin, short enough not to
 /// be noticed.
 const PAUSE: Duration = Duration::from_millis(20);
 

@@ -43,7 +43,7 @@ pub struct Known {
     pub parameters: Vec<(Bytes, Bytes)>,
     /// What logs the role in on the server.
     pub keys: Keys,
-    /// AuthenticationSASLFinal, to be sent with what comes next.
+    /// `AuthenticationSASLFinal`, to be sent with what comes next.
     pub sasl_final: BytesMut,
 }
 
@@ -104,12 +104,11 @@ impl Admitted {
 
     /// The real reason is for the operator only.
     fn report(&self, door: &FrontDoor, no_verifier: Option<NoVerifier>) {
-        let reason = match no_verifier {
-            Some(reason) => reason.hint(),
-            None => {
-                door.verifiers.doubt(&self.endpoint.service, &self.user());
-                "the password is wrong"
-            }
+        let reason = if let Some(reason) = no_verifier {
+            reason.hint()
+        } else {
+            door.verifiers.doubt(&self.endpoint.service, &self.user());
+            "the password is wrong"
         };
         tracing::info!(
             service = %self.endpoint.service, role = ?self.user(), address = %self.client.address,
@@ -254,7 +253,7 @@ pub async fn unless_gone<T>(
                 Ok(_) => {}
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         biased;

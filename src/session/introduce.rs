@@ -4,7 +4,7 @@
 //! Everything here is said by somebody who has proved nothing: packets are
 //! bounded, each request is granted once, and one deadline spans it all
 //! (traps ). The order and the answers are those of
-//! PostgreSQL's `ProcessStartupPacket` (src/backend/tcop/backend_startup.c).
+//! PostgreSQL's `ProcessStartupPacket` (`src/backend/tcop/backend_startup.c`).
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
@@ -172,13 +172,13 @@ pub async fn introduce(door: &FrontDoor, present: Present) -> Option<Introductio
             let client = Client { connection, address, tls, version, stranger, clock };
             Some(Introduction::Startup(Introduced { client, startup, listener }))
         }
-        Ok(Ok(Packet::Ssl | Packet::GssEnc)) => None,
         Ok(Err(departure)) => {
             turn_away(door, connection, departure, who).await;
             None
         }
-        // PostgreSQL says nothing either to who does not introduce himself.
-        Err(_) => None,
+        // Requests for encryption were dealt with. PostgreSQL says nothing
+        // either to who does not introduce himself in time.
+        Ok(Ok(Packet::Ssl | Packet::GssEnc)) | Err(_) => None,
     }
 }
 
@@ -239,7 +239,7 @@ impl Negotiation<'_> {
                 let length = startup::packet_length(*first).map_err(violation)?;
                 if connection.input.len() >= length {
                     let packet = connection.input.split_to(length).freeze();
-                    return startup::parse(packet.slice(4..)).map_err(violation);
+                    return startup::parse(&packet.slice(4..)).map_err(violation);
                 }
             }
             if connection.fill().await? == 0 {
@@ -289,7 +289,7 @@ impl Negotiation<'_> {
         }
     }
 
-    /// Queues NegotiateProtocolVersion where the client asked for more than
+    /// Queues `NegotiateProtocolVersion` where the client asked for more than
     /// there is; it goes out with the next message, as PostgreSQL's does.
     fn accept_startup(&mut self, startup: Startup) -> Result<Packet, Departure> {
         let ProtocolVersion { major, minor } = startup.version;

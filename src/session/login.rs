@@ -1,6 +1,6 @@
-//! From the proof to the first ReadyForQuery: seat, slot, server login.
+//! From the proof to the first `ReadyForQuery`: seat, slot, server login.
 //!
-//! The client hears AuthenticationOk and what the server says in one write
+//! The client hears `AuthenticationOk` and what the server says in one write
 //! (decision 13). Without a primary the login is held, for at most
 //! `failover_wait`; whatever a node does meanwhile is evidence, not a verdict.
 
@@ -106,7 +106,7 @@ fn occupant(
     }
 }
 
-/// Appends everything from AuthenticationOk to ReadyForQuery.
+/// Appends everything from `AuthenticationOk` to `ReadyForQuery`.
 fn greet(
     door: &FrontDoor,
     out: &mut BytesMut,
@@ -226,7 +226,7 @@ impl Attempt<'_> {
                 self.door.metrics.server_connected(self.endpoint.mode, seconds);
                 Ok(done)
             }
-            Err(error) => Err(self.judge(&node, error)),
+            Err(error) => Err(self.judge(&node, &error)),
         }
     }
 
@@ -270,12 +270,12 @@ impl Attempt<'_> {
 
     /// Trouble that may pass is reported and waited out; the server's own
     /// refusals are the client's answer.
-    fn judge(&self, node: &Node, error: OpenError) -> Failure {
+    fn judge(&self, node: &Node, error: &OpenError) -> Failure {
         let evidence = || {
             tracing::info!(service = %node.service, node = %node.address, %error, "server login failed");
             self.door.evidence.suspect(node);
         };
-        match &error {
+        match error {
             OpenError::Dial(_) | OpenError::Timeout => {
                 evidence();
                 Failure::Passing(self.unreachable())

@@ -74,7 +74,7 @@ pub async fn serve(door: Arc<FrontDoor>, arrived: Arrived) {
     }
 }
 
-/// Everything up to the first ReadyForQuery; `None` if it did not come so far.
+/// Everything up to the first `ReadyForQuery`; `None` if it did not come so far.
 async fn let_in(door: &FrontDoor, arrived: Arrived) -> Option<login::Established> {
     let present = introduce::present(door, arrived).await?;
     let introduced = match introduce::introduce(door, present).await? {

@@ -146,9 +146,23 @@ struct Relay<'a> {
     conversation: Conversation,
     from_client: Direction,
     from_server: Direction,
-    /// Set when the client has closed its side; runs while a query goes on.
-    client_closed: Option<Option<Pin<Box<Sleep>>>>,
+    client_side: ClientSide,
     server_told: bool,
+}
+
+/// Whether the client may still send.
+enum ClientSide {
+    Open,
+    /// The client has closed it. The timer runs while a query goes on.
+    Closed {
+        timer: Option<Pin<Box<Sleep>>>,
+    },
+}
+
+impl ClientSide {
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
 }
 
 /// One direction's message boundaries.
@@ -166,7 +180,7 @@ impl<'a> Relay<'a> {
             conversation: Conversation::after_login(),
             from_client: Direction::default(),
             from_server: Direction::default(),
-            client_closed: None,
+            client_side: ClientSide::Open,
             server_told: false,
         }
     }
@@ -200,8 +214,8 @@ impl<'a> Relay<'a> {
         scratch: &mut [u8],
     ) -> Result<(), End> {
         for _ in 0..READS_PER_POLL {
-            let up = self.to_server(cx, client, server, scratch)?;
-            let down = self.to_client(cx, client, server, scratch)?;
+            let up = self.feed_server(cx, client, server, scratch)?;
+            let down = self.feed_client(cx, client, server, scratch)?;
             if !up && !down {
                 return Ok(());
             }
@@ -211,7 +225,7 @@ impl<'a> Relay<'a> {
     }
 
     /// One read from the client; whether anything was moved.
-    fn to_server(
+    fn feed_server(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Connection,
@@ -221,7 +235,7 @@ impl<'a> Relay<'a> {
         if server.has_unsent() && !sent(server.poll_send(cx)).map_err(End::ServerLost)? {
             return Ok(false);
         }
-        if self.client_closed.is_some() {
+        if self.client_side.is_closed() {
             return self.tell_server(cx, server);
         }
         let early = client.input.split();
@@ -232,7 +246,7 @@ impl<'a> Relay<'a> {
         match client.poll_fill(cx, scratch) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => {
-                self.client_closed = Some(None);
+                self.client_side = ClientSide::Closed { timer: None };
                 Ok(true)
             }
             Poll::Ready(Ok(read)) => {
@@ -268,7 +282,7 @@ impl<'a> Relay<'a> {
     }
 
     /// One read from the server; whether anything was moved.
-    fn to_client(
+    fn feed_client(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Connection,
@@ -298,7 +312,7 @@ impl<'a> Relay<'a> {
     }
 
     fn server_closed(&self) -> End {
-        if self.conversation.is_terminated() || self.client_closed.is_some() {
+        if self.conversation.is_terminated() || self.client_side.is_closed() {
             End::Client
         } else {
             End::Server
@@ -345,7 +359,7 @@ impl<'a> Relay<'a> {
 
     /// A query whose client has closed may go on for a moment.
     fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let Some(timer) = &mut self.client_closed else {
+        let ClientSide::Closed { timer } = &mut self.client_side else {
             return Poll::Pending;
         };
         if self.conversation.is_quiet() || self.conversation.is_terminated() {
@@ -366,7 +380,9 @@ impl<'a> Relay<'a> {
     fn last_words(&self, end: &End) -> Option<Refusal> {
         let can_tell = self.from_server.scanner.at_boundary()
             && !self.from_server.garbled
-            && self.client_closed.is_none();
+            // PostgreSQL says nothing to who breaks the protocol.
+            && !self.from_client.garbled
+            && !self.client_side.is_closed();
         let refusal = match end {
             End::Client | End::ClientLost(_) | End::Abandoned => None,
             End::Ordered(refusal) => Some(refusal.clone()),

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{DialError, Dialer};
+use super::dial::{DialError, Dialed, Dialer};
 use crate::directory::Node;
 use crate::domain::Secret;
 use crate::wire::startup::write_cancel_request;
@@ -38,10 +38,9 @@ pub async fn cancel(
     backend: &Backend,
     deadline: Instant,
 ) -> Result<(), DialError> {
-    let mut dialed = dialer.dial(node, deadline).await?;
+    let Dialed { mut connection, .. } = dialer.dial(node, deadline).await?;
     let mut request = BytesMut::new();
     write_cancel_request(&mut request, backend.process_id, backend.key.expose());
-    let connection = &mut dialed.connection;
     let exchange = async {
         connection.send(&request).await?;
         connection.read_to_end().await

@@ -1,6 +1,6 @@
 //! Logs a role in on a node, and keeps what the server says to the client.
 //!
-//! The server is listened to until its first ReadyForQuery or its error. What
+//! The server is listened to until its first `ReadyForQuery` or its error. What
 //! it says in between (parameters, notices) goes to the client unchanged; the
 //! authentication and the cancel key do not.
 
@@ -24,7 +24,7 @@ const MAX_GREETING: usize = 4 << 20;
 /// What the server said at the end of its login.
 #[derive(Debug, Default)]
 pub struct LoggedIn {
-    /// ParameterStatus, notices and whatever else, in order, as it came.
+    /// `ParameterStatus`, notices and whatever else, in order, as it came.
     pub greeting: BytesMut,
     /// The backend's process id, or 0 if it told none.
     pub process_id: u32,
@@ -35,11 +35,11 @@ pub struct LoggedIn {
 /// Why a login did not end in a session.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginFailure {
-    /// The server's own error: the whole ErrorResponse, after the notices
+    /// The server's own error: the whole `ErrorResponse`, after the notices
     /// that came before it.
     #[error("the server refused the login with SQLSTATE {sqlstate}")]
     Refused {
-        /// Notices and the ErrorResponse, as they came.
+        /// Notices and the `ErrorResponse`, as they came.
         messages: Bytes,
         /// Its SQLSTATE.
         sqlstate: String,

@@ -21,12 +21,12 @@ pub enum Severity {
     Fatal,
 }
 
-/// The answer to SSLRequest and GSSENCRequest.
+/// The answer to `SSLRequest` and `GSSENCRequest`.
 pub const YES_TLS: u8 = b'S';
-/// The answer to SSLRequest and GSSENCRequest that go on unencrypted.
+/// The answer to `SSLRequest` and `GSSENCRequest` that go on unencrypted.
 pub const NO_ENCRYPTION: u8 = b'N';
 
-/// Appends an ErrorResponse. `id` is what the operator looks a refusal up by;
+/// Appends an `ErrorResponse`. `id` is what the operator looks a refusal up by;
 /// clients that are not authenticated are told none.
 pub fn error(out: &mut BytesMut, severity: Severity, answer: &Answer, id: Option<&str>) {
     let severity = match severity {
@@ -55,42 +55,42 @@ fn without_nul(text: &str) -> String {
     text.replace('\0', "")
 }
 
-/// Appends NegotiateProtocolVersion: the version that will be spoken, and the
+/// Appends `NegotiateProtocolVersion`: the version that will be spoken, and the
 /// protocol options that are not known.
 pub fn negotiate(out: &mut BytesMut, spoken: ProtocolVersion, unknown: &[Bytes]) {
     let names = unknown.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    let version = i32::try_from(spoken.code()).expect("3.x fits");
+    let version = spoken.code().cast_signed();
     encode(out, &NegotiateProtocolVersion::new(version, names));
 }
 
-/// Appends AuthenticationSASL with these mechanisms.
+/// Appends `AuthenticationSASL` with these mechanisms.
 pub fn sasl_mechanisms(out: &mut BytesMut, mechanisms: &[&str]) {
     let names = mechanisms.iter().map(|name| (*name).to_owned()).collect();
     encode(out, &Authentication::SASL(names));
 }
 
-/// Appends AuthenticationSASLContinue.
+/// Appends `AuthenticationSASLContinue`.
 pub fn sasl_continue(out: &mut BytesMut, data: &[u8]) {
     encode(out, &Authentication::SASLContinue(Bytes::copy_from_slice(data)));
 }
 
-/// Appends AuthenticationSASLFinal.
+/// Appends `AuthenticationSASLFinal`.
 pub fn sasl_final(out: &mut BytesMut, data: &[u8]) {
     encode(out, &Authentication::SASLFinal(Bytes::copy_from_slice(data)));
 }
 
-/// Appends AuthenticationOk.
+/// Appends `AuthenticationOk`.
 pub fn authentication_ok(out: &mut BytesMut) {
     encode(out, &Authentication::Ok);
 }
 
-/// Appends BackendKeyData.
+/// Appends `BackendKeyData`.
 pub fn backend_key(out: &mut BytesMut, process_id: u32, key: &[u8]) {
     let key = SecretKey::Bytes(Bytes::copy_from_slice(key));
     encode(out, &BackendKeyData::new(process_id.cast_signed(), key));
 }
 
-/// Appends ReadyForQuery outside a transaction.
+/// Appends `ReadyForQuery` outside a transaction.
 pub fn ready(out: &mut BytesMut) {
     out.put_slice(&[b'Z', 0, 0, 0, 5, b'I']);
 }

@@ -5,8 +5,8 @@
 //! server:         └→ … ReadyForQuery          └→ … ReadyForQuery
 //! ```
 //!
-//! Each Query, FunctionCall and Sync is answered by one ReadyForQuery, in
-//! order; the exceptions are those of COPY FROM STDIN: from CopyInResponse to
+//! Each Query, `FunctionCall` and Sync is answered by one `ReadyForQuery`, in
+//! order; the exceptions are those of COPY FROM STDIN: from `CopyInResponse` to
 //! the end of the data the server throws Syncs away, and it drops what is left
 //! of the data after an error. An idle conversation owns no memory beyond
 //! itself.
@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 
 use super::frame::Head;
 
-/// The transaction status of the last ReadyForQuery.
+/// The transaction status of the last `ReadyForQuery`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TransactionStatus {
     /// Not in a transaction block.
@@ -30,7 +30,7 @@ pub enum TransactionStatus {
     Failed,
 }
 
-/// What the server answers with a ReadyForQuery, or what ends a copy.
+/// What the server answers with a `ReadyForQuery`, or what ends a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Query,
@@ -63,7 +63,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// A conversation whose server has just sent its first ReadyForQuery.
+    /// A conversation whose server has just sent its first `ReadyForQuery`.
     #[must_use]
     pub fn after_login() -> Self {
         Self::default()
@@ -81,7 +81,7 @@ impl Conversation {
         self.outstanding.is_empty() && !self.unsynced && self.copy == Copy::No
     }
 
-    /// The status of the last ReadyForQuery.
+    /// The status of the last `ReadyForQuery`.
     #[must_use]
     pub fn status(&self) -> TransactionStatus {
         self.status
@@ -177,17 +177,14 @@ impl Conversation {
         while matches!(self.outstanding.get(first), Some((Request::Sync, _))) {
             self.outstanding.remove(first);
         }
-        match self.outstanding.get_mut(first) {
-            Some((Request::CopyEnd, count)) => {
-                *count -= 1;
-                if *count == 0 {
-                    self.outstanding.remove(first);
-                }
+        if let Some((Request::CopyEnd, count)) = self.outstanding.get_mut(first) {
+            *count -= 1;
+            if *count == 0 {
+                self.outstanding.remove(first);
             }
-            _ => {
-                self.copy = Copy::In;
-                self.unsynced |= !asked_by_query;
-            }
+        } else {
+            self.copy = Copy::In;
+            self.unsynced |= !asked_by_query;
         }
     }
 
@@ -241,7 +238,9 @@ mod tests {
     }
 
     fn client(conversation: &mut Conversation, kinds: &[u8]) {
-        kinds.iter().for_each(|kind| conversation.from_client(*kind));
+        for kind in kinds {
+            conversation.from_client(*kind);
+        }
     }
 
     #[test]

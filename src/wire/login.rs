@@ -61,7 +61,7 @@ pub fn take_message(
     Ok(Some(RawMessage { kind, bytes: buffer.split_to(total).freeze() }))
 }
 
-/// A client's SASLInitialResponse.
+/// A client's `SASLInitialResponse`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SaslInitial {
     /// The mechanism chosen.
@@ -70,7 +70,7 @@ pub struct SaslInitial {
     pub data: Option<Bytes>,
 }
 
-/// Reads the body of a SASLInitialResponse; `None` if it is malformed.
+/// Reads the body of a `SASLInitialResponse`; `None` if it is malformed.
 #[must_use]
 pub fn parse_sasl_initial(mut body: Bytes) -> Option<SaslInitial> {
     let end = body.iter().position(|b| *b == 0)?;
@@ -128,7 +128,7 @@ fn parse_names(mut body: Bytes) -> Option<Vec<Bytes>> {
     }
 }
 
-/// Reads the body of BackendKeyData: the process id and the secret key.
+/// Reads the body of `BackendKeyData`: the process id and the secret key.
 #[must_use]
 pub fn parse_backend_key(mut body: Bytes) -> Option<(u32, Bytes)> {
     let process_id = u32::from_be_bytes(*body.first_chunk::<4>()?);
@@ -136,7 +136,7 @@ pub fn parse_backend_key(mut body: Bytes) -> Option<(u32, Bytes)> {
     Some((process_id, body))
 }
 
-/// Reads the body of ParameterStatus: name and value.
+/// Reads the body of `ParameterStatus`: name and value.
 #[must_use]
 pub fn parse_parameter(mut body: Bytes) -> Option<(Bytes, Bytes)> {
     let mut take = || {
@@ -148,14 +148,17 @@ pub fn parse_parameter(mut body: Bytes) -> Option<(Bytes, Bytes)> {
     Some((take()?, take()?))
 }
 
-/// One field of an ErrorResponse or NoticeResponse body; `None` if the server
+/// One field of an `ErrorResponse` or `NoticeResponse` body; `None` if the server
 /// did not send it.
 #[must_use]
 pub fn error_field(body: &[u8], field: u8) -> Option<&[u8]> {
     body.split(|b| *b == 0).find_map(|text| text.strip_prefix(&[field]))
 }
 
-/// Appends SASLInitialResponse for a server.
+/// Appends `SASLInitialResponse` for a server.
+///
+/// # Panics
+/// If the data is longer than a message can be, which SCRAM's never is.
 pub fn write_sasl_initial(out: &mut BytesMut, mechanism: &str, data: &[u8]) {
     write_password_message(out, mechanism.len() + 1 + 4 + data.len(), |out| {
         out.put_slice(mechanism.as_bytes());
@@ -165,7 +168,7 @@ pub fn write_sasl_initial(out: &mut BytesMut, mechanism: &str, data: &[u8]) {
     });
 }
 
-/// Appends SASLResponse for a server.
+/// Appends `SASLResponse` for a server.
 pub fn write_sasl_response(out: &mut BytesMut, data: &[u8]) {
     write_password_message(out, data.len(), |out| out.put_slice(data));
 }

@@ -1,5 +1,5 @@
-//! The packets before a session: startup, SSLRequest, GSSENCRequest and
-//! CancelRequest.
+//! The packets before a session: startup, `SSLRequest`, `GSSENCRequest` and
+//! `CancelRequest`.
 //!
 //! They have no type byte: four bytes of length, four of version or code, and
 //! a body. A body is read only after its length passed [`packet_length`], so
@@ -15,9 +15,14 @@ pub const MAX_STARTUP_PACKET: usize = 10_000;
 /// The longest cancel key of protocol 3.2 (src/include/libpq/pqcomm.h).
 pub const MAX_CANCEL_KEY: usize = 256;
 
-const CANCEL_REQUEST: u32 = 1234 << 16 | 5678;
-const SSL_REQUEST: u32 = 1234 << 16 | 5679;
-const GSSENC_REQUEST: u32 = 1234 << 16 | 5680;
+const CANCEL_REQUEST: u32 = request_code(5678);
+const SSL_REQUEST: u32 = request_code(5679);
+const GSSENC_REQUEST: u32 = request_code(5680);
+
+/// A code that stands where a version does: 1234 is no major version.
+const fn request_code(minor: u16) -> u32 {
+    ProtocolVersion { major: 1234, minor }.code()
+}
 
 /// The newest protocol that Postern speaks, as PostgreSQL 18 does.
 pub const NEWEST: ProtocolVersion = ProtocolVersion { major: 3, minor: 2 };
@@ -41,8 +46,8 @@ impl ProtocolVersion {
 
     /// The number that stands in a startup packet.
     #[must_use]
-    pub fn code(self) -> u32 {
-        u32::from(self.major) << 16 | u32::from(self.minor)
+    pub const fn code(self) -> u32 {
+        (self.major as u32) << 16 | self.minor as u32
     }
 
     /// Whether cancel keys may be longer than four bytes.
@@ -136,7 +141,7 @@ pub fn packet_length(first: [u8; 4]) -> Result<usize, ProtocolViolation> {
 ///
 /// # Errors
 /// A [`ProtocolViolation`] in PostgreSQL's own words.
-pub fn parse(body: Bytes) -> Result<Packet, ProtocolViolation> {
+pub fn parse(body: &Bytes) -> Result<Packet, ProtocolViolation> {
     let (code, rest) = body.split_first_chunk::<4>().ok_or(ProtocolViolation::StartupLength)?;
     let code = u32::from_be_bytes(*code);
     match code {
@@ -201,13 +206,13 @@ pub fn write_startup(out: &mut BytesMut, parameters: &[(Bytes, Bytes)]) {
     out.put_u8(0);
 }
 
-/// Writes an SSLRequest for a server.
+/// Writes an `SSLRequest` for a server.
 pub fn write_ssl_request(out: &mut BytesMut) {
     out.put_u32(8);
     out.put_u32(SSL_REQUEST);
 }
 
-/// Writes a CancelRequest for a server.
+/// Writes a `CancelRequest` for a server.
 pub fn write_cancel_request(out: &mut BytesMut, process_id: u32, key: &[u8]) {
     out.put_u32(length_of(12 + key.len()));
     out.put_u32(CANCEL_REQUEST);
@@ -246,7 +251,7 @@ mod tests {
     fn a20_the_end_of_the_packet_ends_no_string() {
         for rest in [&b"user"[..], b"user\0", b"user\0bob", b"user\0bob\0", b"user\0bob\0\0x", b""]
         {
-            let refused = parse(body(V3, rest)).unwrap_err();
+            let refused = parse(&body(V3, rest)).unwrap_err();
             assert_eq!(refused, ProtocolViolation::StartupLayout, "{rest:?}");
         }
     }
@@ -254,7 +259,7 @@ mod tests {
     #[test]
     fn a20_parameters_keep_their_bytes() {
         let Packet::Startup(startup) =
-            parse(body(V3, "user\0jürgen\0database\0\u{1F418}\0x\0\0\0".as_bytes())).unwrap()
+            parse(&body(V3, "user\0jürgen\0database\0\u{1F418}\0x\0\0\0".as_bytes())).unwrap()
         else {
             panic!("a startup packet");
         };
@@ -265,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_last_of_two_equal_parameters_counts() {
-        let Packet::Startup(startup) = parse(body(V3, b"user\0a\0user\0b\0\0")).unwrap() else {
+        let Packet::Startup(startup) = parse(&body(V3, b"user\0a\0user\0b\0\0")).unwrap() else {
             panic!("a startup packet");
         };
         assert_eq!(startup.parameter("user").unwrap(), &b"b"[..]);
@@ -276,15 +281,15 @@ mod tests {
         for (length, legal) in [(0, false), (1, true), (4, true), (256, true), (257, false)] {
             let mut rest = vec![0, 0, 0, 7];
             rest.extend(vec![9; length]);
-            assert_eq!(parse(body(CANCEL_REQUEST, &rest)).is_ok(), legal, "{length}");
+            assert_eq!(parse(&body(CANCEL_REQUEST, &rest)).is_ok(), legal, "{length}");
         }
     }
 
     #[test]
     fn requests_with_something_behind_them_are_refused() {
         for code in [SSL_REQUEST, GSSENC_REQUEST] {
-            assert!(parse(body(code, b"")).is_ok());
-            assert_eq!(parse(body(code, b"x")).unwrap_err(), ProtocolViolation::StartupLength);
+            assert!(parse(&body(code, b"")).is_ok());
+            assert_eq!(parse(&body(code, b"x")).unwrap_err(), ProtocolViolation::StartupLength);
         }
     }
 
@@ -298,7 +303,7 @@ mod tests {
         write_startup(&mut out, &parameters);
         let length = packet_length(out[..4].try_into().unwrap()).unwrap();
         assert_eq!(length, out.len());
-        let Packet::Startup(read) = parse(out.freeze().slice(4..)).unwrap() else {
+        let Packet::Startup(read) = parse(&out.freeze().slice(4..)).unwrap() else {
             panic!("a startup packet");
         };
         assert_eq!(read, Startup { version: WITH_SERVERS, parameters });
@@ -311,7 +316,7 @@ mod tests {
             code in prop_oneof![Just(V3), Just(V3 + 2), Just(CANCEL_REQUEST), Just(SSL_REQUEST), any::<u32>()],
             rest in prop::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..48),
         ) {
-            if let Ok(Packet::Startup(startup)) = parse(body(code, &rest)) {
+            if let Ok(Packet::Startup(startup)) = parse(&body(code, &rest)) {
                 let strings: usize = startup.parameters.iter().map(|(n, v)| n.len() + v.len() + 2).sum();
                 prop_assert!(startup.version.major != 3 || strings + 1 == rest.len());
             }

@@ -41,6 +41,15 @@ impl Memory {
     pub(super) fn new(now: Instant) -> Self {
         Self { verifiers: Mutex::default(), asked: Notify::new(), needed_at: Mutex::new(now) }
     }
+
+    /// A client was there at this time.
+    pub(super) fn needed(&self, at: Instant) {
+        *lock(&self.needed_at) = at;
+    }
+
+    fn idle(&self) -> Duration {
+        lock(&self.needed_at).elapsed()
+    }
 }
 
 /// One service under watch.
@@ -98,7 +107,7 @@ impl ServiceWatch {
     pub(super) async fn rouse(&self) {
         let now = Instant::now();
         let bustle = self.bustle();
-        *lock(&self.memory.needed_at) = now;
+        self.memory.needed(now);
         if bustle != Bustle::Busy {
             self.nodes.iter().for_each(|node| node.wake());
         }
@@ -115,11 +124,10 @@ impl ServiceWatch {
 
     /// How busy the service is, by its last login and by who is there now.
     pub(super) fn bustle(&self) -> Bustle {
-        let needed_at = *lock(&self.memory.needed_at);
-        match Bustle::after(needed_at.elapsed()) {
+        match Bustle::after(self.memory.idle()) {
             Bustle::Busy => Bustle::Busy,
             _ if !self.common.roster.seats_of(&self.name).is_empty() => {
-                *lock(&self.memory.needed_at) = Instant::now();
+                self.memory.needed(Instant::now());
                 Bustle::Busy
             }
             calm => calm,

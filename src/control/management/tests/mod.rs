@@ -1,7 +1,9 @@
 //! Against real servers. The servers are started once; tests that stop one, or
 //! change more than roles of their own, have one to themselves.
 
+mod check;
 mod lookups;
+mod quiet;
 mod roles;
 mod topology;
 

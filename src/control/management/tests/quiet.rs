@@ -1,0 +1,33 @@
+//! Services that nobody uses, and how they wake (decision 31).
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(301);
+
+fn fall_quiet(scene: &Scene) {
+    let watch = scene.management.shared.watch(&name()).unwrap();
+    watch.memory.needed(Instant::now().checked_sub(QUIET).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_service_keeps_no_connection_and_its_next_client_waits_for_a_look() {
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| managed(&installation()).start().unwrap());
+        let two = scope.spawn(|| managed(&installation()).start().unwrap());
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    two.stop(crate::cluster::StopMode::Fast).unwrap();
+    let nodes = vec![node(&one), node(&two)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
+    fall_quiet(&scene);
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postern'";
+    eventually(SOON, "no connection", || one.psql(sessions).unwrap() == "0").await;
+    one.stop(crate::cluster::StopMode::Fast).unwrap();
+    two.start().unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(scene.primary(), Ok(node(&one)), "nobody has looked");
+    assert_eq!(scene.refused("nobody").await, Some(NoVerifier::UnknownRole));
+    assert_eq!(scene.primary(), Ok(node(&two)), "seen before the client goes on");
+}

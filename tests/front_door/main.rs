@@ -1,0 +1,21 @@
+//! Postern in front of real PostgreSQL servers.
+//!
+//! One server of each kind is started for the whole binary (`stage`); each
+//! test gets a Postern, a role and a database of its own, so that all of them
+//! run side by side. `raw` is a client that can say anything, at byte level.
+//! Tests of a known trap of the field carry its number in their name.
+
+#![allow(unreachable_pub, reason = "this binary has one module tree and no users outside it")]
+
+mod raw;
+mod stage;
+
+mod cancel;
+mod encryption;
+mod introduction;
+mod limits;
+mod login;
+mod operation;
+mod refusals;
+mod relay;
+mod vector;
