@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Failure;
 use super::reload;
 use crate::control::config;
-use crate::control::management::node_sql;
+use crate::control::management::{inspect, node_sql};
 
 /// Reports everything that is wrong with a configuration and, if asked to
 /// connect, with the nodes it names.
@@ -34,9 +34,16 @@ pub fn run(path: &Path, connect: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn look_at_nodes(_: &config::Settings) -> Result<(), Failure> {
-    Ok(())
+fn look_at_nodes(settings: &config::Settings) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let findings = runtime.block_on(inspect(settings));
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let problems = findings.iter().filter(|finding| finding.is_problem()).count();
+    if problems == 0 { Ok(()) } else { Err(Failure::new(format!("{problems} problems"))) }
 }
+
 /// Prints the SQL that makes the management role.
 ///
 /// # Errors

@@ -113,7 +113,7 @@ fn read_head(bytes: &[u8]) -> Result<Head, Garbled> {
     let kind = bytes[0];
     let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
     match length.checked_sub(4) {
-        Some(length) if i32::try_from(length).is_ok() => Ok(Head { kind, length, first: bytes[5] }),
+        Some(length) if length <= LONGEST => Ok(Head { kind, length, first: bytes[5] }),
         _ => Err(Garbled { kind }),
     }
 }
