@@ -35,15 +35,24 @@ impl ServiceWatch {
         self.rouse().await;
         loop {
             let max_age = self.common.timeouts.load().verifier_max_age;
-            let step = self.verifiers().step(role, Instant::now(), max_age);
-            self.memory.asked.notify_one();
-            match step {
+            match self.step(role, max_age) {
                 Step::Use(lookup) => return Ok(lookup),
                 Step::Pause(pause) => sleep(pause).await,
                 Step::Wait(awaited) => return self.awaited(role, awaited).await,
                 Step::Crowded => return Err(LookupError("too many logins wait".to_owned())),
             }
         }
+    }
+
+    /// What the login does next; wakes the asking task if there is something
+    /// to ask.
+    fn step(&self, role: &str, max_age: Duration) -> Step {
+        let mut verifiers = self.verifiers();
+        let step = verifiers.step(role, Instant::now(), max_age);
+        if verifiers.has_questions() {
+            self.memory.asked.notify_one();
+        }
+        step
     }
 
     /// The iterations of a password that is set now, as PostgreSQL's own mock
@@ -75,9 +84,14 @@ impl ServiceWatch {
 
     /// Asks whatever is to be asked; never ends by itself.
     pub(super) async fn answer_questions(&self) {
+        let mut forgotten_at = Instant::now();
         loop {
+            // Woken or not, it may be time to forget.
             let _ = timeout(FORGET_EVERY, self.memory.asked.notified()).await;
-            self.verifiers().forget(Instant::now());
+            if forgotten_at.elapsed() >= FORGET_EVERY {
+                forgotten_at = Instant::now();
+                self.verifiers().forget(forgotten_at);
+            }
             while self.verifiers().has_questions() {
                 let asked_at = Instant::now();
                 let questions = self.verifiers().take_questions();

@@ -153,7 +153,7 @@ impl Link {
 /// How long a failure counts, after so many earlier ones.
 fn pause(error: &NodeError, earlier: u32) -> Duration {
     match error {
-        NodeError::Login { .. } if !error.is_absence() => REFUSED_PAUSE,
+        NodeError::Login { sqlstate, .. } if sqlstate.starts_with("28") => REFUSED_PAUSE,
         _ => (FIRST_PAUSE * 2_u32.pow(earlier.min(5))).min(LONGEST_PAUSE),
     }
 }
@@ -174,5 +174,6 @@ mod tests {
         };
         assert_eq!(pause(&refused("28P01"), 0), REFUSED_PAUSE);
         assert_eq!(pause(&refused("57P03"), 0), FIRST_PAUSE);
+        assert_eq!(pause(&refused("53300"), 0), FIRST_PAUSE);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::types::{ToSql, Type};
@@ -56,11 +57,12 @@ pub(super) struct Traits {
 /// A parameter of a query with its type.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// A management role that is logged in. Dropped, it says goodbye; a server
-/// that does not listen is given up by the socket's own time-outs.
+/// A management role that is logged in. Dropped, it says goodbye, unless the
+/// server does not answer any more: then the connection is dropped with it.
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
+    driver: AbortHandle,
     /// Something was not answered in time: whatever comes next may be the
     /// answer to an older question, so nothing more is asked.
     stuck: AtomicBool,
@@ -82,9 +84,10 @@ impl Session {
         let connection = dialer.dial(node, deadline).await;
         let connection = connection.map_err(|error| NodeError::Dial(Arc::new(error)))?;
         let client = timeout_at(deadline, log_in(connection.into(), role)).await;
-        let client = client.map_err(|_| NodeError::Timeout(within))??;
+        let (client, driver) = client.map_err(|_| NodeError::Timeout(within))??;
         let mut session = Self {
             client,
+            driver,
             stuck: AtomicBool::new(false),
             traits: Traits::UNKNOWN,
             lookup_form: None,
@@ -127,7 +130,10 @@ impl Session {
     }
 }
 
-async fn log_in(stream: NodeStream, role: &config::Management) -> Result<Client, NodeError> {
+async fn log_in(
+    stream: NodeStream,
+    role: &config::Management,
+) -> Result<(Client, AbortHandle), NodeError> {
     let mut config = Config::new();
     config
         .user(&role.user)
@@ -141,8 +147,16 @@ async fn log_in(stream: NodeStream, role: &config::Management) -> Result<Client,
     let (client, connection) = connected.map_err(|error| NodeError::of_login(&error))?;
     // Ends when the client is dropped or the server is gone; whoever asks
     // something at that time hears of it.
-    tokio::spawn(connection);
-    Ok(client)
+    let driver = tokio::spawn(connection);
+    Ok((client, driver.abort_handle()))
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.stuck.load(Ordering::Relaxed) {
+            self.driver.abort();
+        }
+    }
 }
 
 impl Traits {

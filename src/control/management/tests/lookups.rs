@@ -1,6 +1,7 @@
 //! Verifiers, from a real server.
 
 use super::*;
+use crate::cluster::StopMode;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a06_a08_each_kind_of_role_is_told_from_the_others() {
@@ -104,14 +105,16 @@ async fn many_logins_cost_few_queries_over_one_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lookup_fails_while_the_node_is_down_and_works_when_it_is_up_again() {
+async fn a28_a_node_that_is_down_is_no_verdict_about_its_roles() {
     let cluster = managed(&installation())
         .sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'")
         .start()
         .unwrap();
-    cluster.stop(crate::cluster::StopMode::Fast).unwrap();
-    let nodes = vec![node(&cluster)];
-    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    cluster.stop(StopMode::Fast).unwrap();
+    let mut settings = settings(management_role());
+    settings.timeouts.verifier_max_age = Duration::from_secs(1);
+    settings.timeouts.failover_wait = Duration::from_secs(2);
+    let scene = Scene::with(service(Kind::PostgreSql, vec![node(&cluster)]), settings);
     let error = scene.management.lookup(&name(), "app").await.unwrap_err();
     assert!(error.0.contains("Connection refused"), "{error}");
     cluster.start().unwrap();
@@ -123,22 +126,11 @@ async fn a_lookup_fails_while_the_node_is_down_and_works_when_it_is_up_again() {
     // A restart breaks the connection: the lookup opens another.
     cluster.restart().unwrap();
     assert_eq!(scene.refused("nobody").await, Some(NoVerifier::UnknownRole));
-}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_known_serves_for_failover_wait_while_no_node_answers() {
-    let cluster = managed(&installation())
-        .sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'")
-        .start()
-        .unwrap();
-    let mut settings = settings(management_role());
-    settings.timeouts.verifier_max_age = Duration::from_millis(100);
-    settings.timeouts.failover_wait = Duration::from_millis(2_900);
-    let nodes = vec![node(&cluster)];
-    let scene = Scene::with(service(Kind::PostgreSql, nodes), settings);
+    // What is known serves for failover_wait beyond its age, and no longer.
     assert_eq!(scene.refused("app").await, None);
     let known = Instant::now();
-    cluster.stop(crate::cluster::StopMode::Immediate).unwrap();
+    cluster.stop(StopMode::Immediate).unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(scene.refused("app").await, None);
     tokio::time::sleep(Duration::from_secs(3).saturating_sub(known.elapsed())).await;

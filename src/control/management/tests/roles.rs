@@ -32,7 +32,7 @@ fn node_sql_can_be_run_again_and_nobody_else_may_look_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strangers_schema_is_neither_used_nor_taken_over() {
+async fn a08_a_strangers_or_senseless_lookup_lets_nobody_in() {
     let cluster = Cluster::builder(&installation())
         .durable(false)
         .sql(
@@ -53,4 +53,24 @@ async fn a_strangers_schema_is_neither_used_nor_taken_over() {
     let scene = Scene::new(service(Kind::PostgreSql, nodes), superuser(&cluster));
     assert_eq!(scene.refused("stranger").await, None);
     assert_eq!(scene.refused("nobody").await, Some(NoVerifier::UnknownRole));
+
+    // A superuser's lookup that answers nonsense lets nobody in.
+    let answering = |rows: &str| {
+        let sql = format!(
+            "CREATE OR REPLACE FUNCTION postern.lookup(
+                 role_name text, OUT verifier text, OUT can_login bool, OUT expired bool)
+             RETURNS SETOF record LANGUAGE sql STRICT SECURITY DEFINER AS $$ {rows} $$"
+        );
+        cluster.psql(&sql).unwrap();
+    };
+    cluster.psql("DROP SCHEMA postern CASCADE").unwrap();
+    cluster.psql(&node_sql("postern")).unwrap();
+    let real = "SELECT rolpassword, true, false FROM pg_authid WHERE rolname = 'stranger'";
+    answering(&format!("{real} UNION ALL {real}"));
+    let nodes = vec![node(&cluster)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), superuser(&cluster));
+    let error = scene.management.lookup(&name(), "twice").await.unwrap_err();
+    assert!(error.0.contains("two rows for role"), "{error}");
+    answering("SELECT NULL::text, NULL::bool, NULL::bool");
+    assert_eq!(scene.refused("null").await, Some(NoVerifier::NoLogin));
 }
