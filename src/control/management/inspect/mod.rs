@@ -21,6 +21,7 @@ use node::Role;
 
 use crate::control::config::{self, Settings};
 use crate::directory::Node;
+use crate::domain::NodeAddress;
 use crate::upstream::Dialer;
 
 /// Nodes that are looked at side by side.
@@ -38,31 +39,35 @@ pub async fn inspect(settings: &Settings) -> Vec<Finding> {
         .services
         .iter()
         .flat_map(|service| service.nodes.iter().map(move |address| (service, address)));
-    let looks = places.map(|(service, address)| {
-        let dialer = &dialer;
-        async move {
-            let mut findings = Findings::new(Subject::Node(&service.name, address));
-            let role = match authorities(service) {
-                Ok(authorities) => {
-                    let node = Node {
-                        service: service.name.clone(),
-                        address: address.clone(),
-                        tls: service.node_tls,
-                        authorities,
-                        capacity: service.plan.max_connections.get(),
-                    };
-                    node::inspect(dialer, &node, service, within, &mut findings).await
-                }
-                Err(why) => {
-                    findings.problem(why);
-                    Role::Unseen
-                }
-            };
-            (role, findings.into_vec())
-        }
-    });
+    let looks = places.map(|(service, address)| look_at(&dialer, service, address, within));
     let seen: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     report(settings, seen)
+}
+
+async fn look_at(
+    dialer: &Dialer,
+    service: &config::Service,
+    address: &NodeAddress,
+    within: Duration,
+) -> (Role, Vec<Finding>) {
+    let mut findings = Findings::new(Subject::Node(&service.name, address));
+    let role = match authorities(service) {
+        Ok(authorities) => {
+            let node = Node {
+                service: service.name.clone(),
+                address: address.clone(),
+                tls: service.node_tls,
+                authorities,
+                capacity: service.plan.max_connections.get(),
+            };
+            node::inspect(dialer, &node, service, within, &mut findings).await
+        }
+        Err(why) => {
+            findings.problem(why);
+            Role::Unseen
+        }
+    };
+    (role, findings.into_vec())
 }
 
 /// The findings about each service, then about its nodes.

@@ -78,6 +78,8 @@ pub(super) fn compare(roles: &[Role], findings: &mut Findings<'_>) {
     match (count(Role::Primary), count(Role::Unseen)) {
         (1, _) => {}
         (0, 0) => findings.problem("none of its nodes is a primary: promote one"),
+        // Each of them has been reported.
+        (0, unseen) if unseen == roles.len() => {}
         (0, _) => findings.problem("no primary was found among the nodes that answered"),
         (several, _) => findings.problem(format!(
             "{several} of its nodes take writes: nodes of one service are one primary and its \

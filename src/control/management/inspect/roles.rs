@@ -57,7 +57,8 @@ fn report(row: &Row, text: &str, findings: &mut Findings<'_>) -> Result<(), Node
         if count > NAMED {
             names.push_str(", …");
         }
-        findings.warning(format!("{count} roles ({names}) {text}"));
+        let noun = if count == 1 { "role" } else { "roles" };
+        findings.warning(format!("{count} {noun} ({names}) {text}"));
     }
     Ok(())
 }

@@ -138,7 +138,7 @@ async fn a28_a_node_that_is_down_is_no_verdict_about_its_roles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_of_our_own_is_tried_once_in_a_while_and_never_shown() {
+async fn a27_a_wrong_password_of_our_own_is_tried_once_in_a_while_and_never_shown() {
     let mut role = management_role();
     role.password = Secret::new("hunter2".to_owned());
     role.user = "wrongly_known".to_owned();

@@ -19,8 +19,12 @@ async fn a_quiet_service_keeps_no_connection_and_its_next_client_waits_for_a_loo
     });
     two.stop(crate::cluster::StopMode::Fast).unwrap();
     let nodes = vec![node(&one), node(&two)];
-    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    let mut settings = settings(management_role());
+    settings.timeouts.verifier_max_age = Duration::from_secs(60);
+    let scene = Scene::with(service(Kind::PostgreSql, nodes), settings);
     eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
+    // What is known needs no question, but the next client still waits.
+    scene.refused("nobody").await;
     fall_quiet(&scene);
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postern'";
     eventually(SOON, "no connection", || one.psql(sessions).unwrap() == "0").await;
