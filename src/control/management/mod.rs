@@ -214,7 +214,7 @@ impl Shared {
         let mut services = HashMap::new();
         for (name, service) in &snapshot.services {
             let Some(role) = roles.get(name) else {
-                tracing::error!(service = %name, "a service without a management role is not watched");
+                tracing::debug!(service = %name, "a service without a management role is not watched");
                 continue;
             };
             let watched = match before.get(name) {
