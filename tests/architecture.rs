@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use postern::domain::refusal::{InvalidOption, ProtocolViolation, ServerLoginFailure, Unavailable};
+use postern::domain::{ClientAddress, Refusal};
+
 /// Every folder of `src`, and its floor.
 const FLOORS: &[(&str, u32)] = &[
     ("domain", 0),
@@ -98,10 +101,121 @@ fn no_global_state_outside_the_relays_scratch() {
     for file in rust_files(&source()) {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
-        let is_test = file.to_string_lossy().contains("fixture") || file.ends_with("tests.rs");
+        let name = file.to_string_lossy();
+        let is_test = ["fixture", "/tests/"].iter().any(|word| name.contains(word));
+        let is_test = is_test || file.ends_with("tests.rs");
         for word in ["OnceLock", "LazyLock", "static mut", "lazy_static"] {
             let found = code.lines().any(|l| !l.trim_start().starts_with("//") && l.contains(word));
             assert!(!found || is_test, "{}: {word}", file.display());
         }
+    }
+}
+
+#[test]
+fn the_readme_repeats_the_refusal_table() {
+    let readme = fs::read_to_string(source().join("../README.md")).unwrap();
+    let table = readme.split("<!-- refusals -->").nth(1).expect("the table has its marks");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+    let refusals = every_refusal();
+    assert!(refusals.iter().all(is_named));
+    let expected: Vec<String> = refusals.iter().map(beginning_of_row).collect();
+    let same = rows.len() == expected.len()
+        && rows.iter().zip(&expected).all(|(row, expected)| row.starts_with(expected));
+    assert!(same, "the README's rows should begin with:\n{}", expected.join("\n"));
+}
+
+/// Label, SQLSTATE and message; when it is heard is for the README to say.
+fn beginning_of_row(refusal: &Refusal) -> String {
+    let answer = refusal.answer();
+    format!("| `{}` | {} | {} |", answer.label, answer.sqlstate.as_str(), answer.message)
+}
+
+fn every_refusal() -> Vec<Refusal> {
+    use InvalidOption as Option;
+    use ProtocolViolation as Violation;
+    let address = ClientAddress::tcp("203.0.113.9:50000".parse().unwrap());
+    let no_primary = |reason| Refusal::NoPrimary { service: "orders".parse().unwrap(), reason };
+    let lacking = Unavailable::NoPgvector { nodes: vec!["db1:5432".to_owned()] };
+    vec![
+        Refusal::UnsupportedProtocol { major: 2, minor: 0 },
+        Refusal::ProtocolViolation(Violation::StartupLength),
+        Refusal::ProtocolViolation(Violation::StartupLayout),
+        Refusal::ProtocolViolation(Violation::DataAfterSslRequest),
+        Refusal::ProtocolViolation(Violation::DataAfterGssRequest),
+        Refusal::ProtocolViolation(Violation::ExpectedSasl(b'Q')),
+        Refusal::ProtocolViolation(Violation::SaslMechanism),
+        Refusal::ProtocolViolation(Violation::MalformedScram),
+        Refusal::ProtocolViolation(Violation::ScramMismatch),
+        Refusal::ShuttingDown,
+        Refusal::TlsRequired { address },
+        Refusal::NoUser,
+        Refusal::ServiceDisagreement,
+        Refusal::InvalidOption(Option::Access),
+        Refusal::InvalidOption(Option::Pool),
+        Refusal::NoConsole,
+        Refusal::NotPermitted { address },
+        Refusal::PasswordFailed { user: "app".to_owned() },
+        Refusal::ChannelBindingMismatch,
+        Refusal::LoginTimeout,
+        Refusal::TooManyClients,
+        Refusal::PlanFull(Box::default()),
+        no_primary(Unavailable::Unreachable),
+        no_primary(Unavailable::NoPrimary),
+        no_primary(lacking),
+        no_primary(Unavailable::NoStandby),
+        Refusal::ServerLogin(ServerLoginFailure::Broken),
+        Refusal::ServerLogin(ServerLoginFailure::UnsupportedAuthentication),
+        Refusal::ServerLogin(ServerLoginFailure::Untrusted),
+        Refusal::AdminShutdown,
+        Refusal::NoLongerPermitted,
+        Refusal::ServerLost,
+        Refusal::OutcomeUnknown,
+    ]
+}
+
+/// Does not compile when a cause is added: [`every_refusal`] then needs an
+/// example of it, as well.
+fn is_named(refusal: &Refusal) -> bool {
+    use ProtocolViolation as Violation;
+    use ServerLoginFailure as Login;
+    match refusal {
+        Refusal::UnsupportedProtocol { .. }
+        | Refusal::ProtocolViolation(
+            Violation::StartupLength
+            | Violation::StartupLayout
+            | Violation::DataAfterSslRequest
+            | Violation::DataAfterGssRequest
+            | Violation::ExpectedSasl(_)
+            | Violation::SaslMechanism
+            | Violation::MalformedScram
+            | Violation::ScramMismatch,
+        )
+        | Refusal::ShuttingDown
+        | Refusal::TlsRequired { .. }
+        | Refusal::NoUser
+        | Refusal::ServiceDisagreement
+        | Refusal::InvalidOption(InvalidOption::Access | InvalidOption::Pool)
+        | Refusal::NoConsole
+        | Refusal::NotPermitted { .. }
+        | Refusal::PasswordFailed { .. }
+        | Refusal::ChannelBindingMismatch
+        | Refusal::LoginTimeout
+        | Refusal::TooManyClients
+        | Refusal::PlanFull(_)
+        | Refusal::NoPrimary {
+            reason:
+                Unavailable::Unreachable
+                | Unavailable::NoPrimary
+                | Unavailable::NoPgvector { .. }
+                | Unavailable::NoStandby,
+            ..
+        }
+        | Refusal::ServerLogin(
+            Login::Broken | Login::UnsupportedAuthentication | Login::Untrusted,
+        )
+        | Refusal::AdminShutdown
+        | Refusal::NoLongerPermitted
+        | Refusal::ServerLost
+        | Refusal::OutcomeUnknown => true,
     }
 }
