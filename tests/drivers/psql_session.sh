@@ -31,15 +31,21 @@ with() { echo "$URI" | sed "s|\([?&]$1=\)[^&]*|\1$2|"; }
 
 encrypted() { query "$1" '\conninfo' | grep -c TLSv1.3 || true; }
 
-same 0 "$(encrypted "$(with sslmode disable)")"
-same 0 "$(encrypted "$(with sslmode allow)")"
-for mode in prefer require verify-ca verify-full; do
-    for gss in disable prefer; do
+# Where there is a ticket, gssencmode=prefer, the default, asks for GSSAPI
+# encryption before anything else.
+python3 "$(dirname "$0")/kerberos_ticket.py" "$work/ticket"
+printf '[libdefaults]\ndefault_realm = EXAMPLE.COM\n' >"$work/krb5.conf"
+export KRB5CCNAME="FILE:$work/ticket" KRB5_CONFIG="$work/krb5.conf"
+fails "$URI&gssencmode=require" 'SELECT 1' "server doesn't support GSSAPI encryption"
+for gss in disable prefer; do
+    same 0 "$(encrypted "$(with sslmode disable)&gssencmode=$gss")"
+    same 0 "$(encrypted "$(with sslmode allow)&gssencmode=$gss")"
+    for mode in prefer require verify-ca verify-full; do
         same 1 "$(encrypted "$(with sslmode $mode)&gssencmode=$gss")"
     done
 done
 fails "$(with sslmode verify-full | sed 's/@localhost:/@127.0.0.2:/')" 'SELECT 1' .
-echo "every sslmode"
+echo "every sslmode, with and without a ticket for GSSAPI"
 
 same 42 "$(query "$URI&channel_binding=require" 'SELECT 42')"
 same 42 "$(query "$URI&channel_binding=disable" 'SELECT 42')"

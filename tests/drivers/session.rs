@@ -16,7 +16,7 @@ fn on(service: &str, database: &str, file: &str) -> Command {
 fn psql_does_everything_it_can_do() {
     for tools in Tools::both() {
         let mut expected = vec![
-            "every sslmode",
+            "every sslmode, with and without a ticket for GSSAPI",
             "channel binding",
             "the server's name names the service",
             "options beside the service",
