@@ -35,8 +35,8 @@ const DOMAIN: &str = "db.localhost";
 
 /// Runs the demo; exits with the status of the command it was given.
 #[must_use]
-pub fn run(options: DemoOptions) -> ExitCode {
-    match Demo::start(&options).and_then(|demo| demo.stay(&options.command)) {
+pub fn run(options: &DemoOptions) -> ExitCode {
+    match Demo::start(options).and_then(|demo| demo.stay(&options.command)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("postern demo: {error}");

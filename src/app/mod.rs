@@ -26,7 +26,7 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::Check { config, connect } => check::run(&config, connect),
-        Command::Demo(options) => return demo::run(options),
+        Command::Demo(options) => return demo::run(&options),
         Command::Cert(options) => certificate::run(&options),
         Command::Status { socket, json } => remote::status(&socket, json),
         Command::Drain { socket } => remote::drain(&socket),
