@@ -2,7 +2,7 @@
 //! (decision 4).
 //!
 //! A host name is resolved at each connect, from a cache of at most
-//! [`NAME_MAX_AGE`]; all its addresses are tried in turn within the caller's
+//! `NAME_MAX_AGE`; all its addresses are tried in turn within the caller's
 //! deadline, each with its share of the time, so that one that drops packets
 //! does not eat the others' (trap C-16).
 

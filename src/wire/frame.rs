@@ -30,7 +30,7 @@ pub struct Head {
     pub kind: u8,
     /// Bytes of the body.
     pub length: u32,
-    /// The body's first byte, for the kinds of which [`needs_first_byte`]
+    /// The body's first byte, for the kinds of which `needs_first_byte`
     /// says so: the status of `ReadyForQuery`.
     pub first: u8,
 }
