@@ -1,8 +1,7 @@
 //! Who takes part in a comparison.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::Fallible;
@@ -101,17 +100,29 @@ impl Contender {
         self.pid().map_or(Ok(nothing), Cpu::of)
     }
 
-    /// One of PostgreSQL's clients, that will reach this contender, and is
+    /// One of PostgreSQL's clients that will reach this contender, and is
     /// killed when it takes longer than `limit`.
     pub fn client(&self, stage: &Stage, program: &str, limit: Duration) -> Command {
-        let path: PathBuf = stage.installation().program(program);
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", &limit.as_secs().max(1).to_string()]).arg(path);
+        command.args(["--kill-after=5", &limit.as_secs().max(1).to_string()]);
+        self.name_to(command, stage, program)
+    }
+
+    /// The same, for whoever looks after its end. It ends with this process.
+    pub fn unbounded_client(&self, stage: &Stage, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        self.name_to(command, stage, program)
+    }
+
+    fn name_to(&self, mut command: Command, stage: &Stage, program: &str) -> Command {
+        let (host, port) = (self.address.ip().to_string(), self.address.port().to_string());
+        let encrypted = if self.is_encrypted() { "require" } else { "disable" };
+        command.arg(stage.installation().program(program)).stdin(Stdio::null());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
-        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.address.port().to_string());
+        command.env("PGHOST", host).env("PGPORT", port).env("PGCONNECT_TIMEOUT", "20");
         command.env("PGUSER", USER).env("PGPASSWORD", PASSWORD).env("PGDATABASE", USER);
-        command.env("PGSSLMODE", if self.is_encrypted() { "require" } else { "disable" });
-        command.env("PGGSSENCMODE", "disable").env("PGCONNECT_TIMEOUT", "20");
+        command.env("PGSSLMODE", encrypted).env("PGGSSENCMODE", "disable");
         command
     }
 

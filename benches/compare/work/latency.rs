@@ -3,8 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::load::{self, Load, Protocol, Script};
 use crate::Fallible;
@@ -15,7 +14,6 @@ use crate::servers::Stage;
 const SHARE_OF_MAXIMUM: f64 = 0.7;
 /// Transactions of the first second are left out.
 const WARM_UP: Duration = Duration::from_secs(1);
-const LOGINS: Duration = Duration::from_secs(90);
 
 fn load(clients: u32) -> Load {
     Load { script: Script::Select, protocol: Protocol::Simple, clients }
@@ -47,39 +45,60 @@ pub fn run(
 ) -> Fallible<Sample> {
     let directory = tempfile::tempdir()?;
     let prefix = directory.path().join("log");
-    let time = turn + WARM_UP;
-    let mut pgbench = load(clients).without_end(stage, contender, time + LOGINS);
-    pgbench.args(["--rate", &format!("{rate:.0}"), "--time", &time.as_secs().to_string()]);
-    pgbench.arg("--log").arg("--log-prefix").arg(&prefix).stdin(Stdio::null());
-    let output = pgbench.output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
-    load::check_summary(&String::from_utf8_lossy(&output.stdout))?;
-    let latencies = latencies(directory.path())?;
+    let mut pgbench = load(clients).command(stage, contender);
+    pgbench.args(["--rate", &format!("{rate:.0}"), "--log", "--log-prefix"]).arg(&prefix);
+    let mut first = None;
+    load::run(&mut pgbench, |_| {
+        let since = first.get_or_insert_with(Instant::now).elapsed();
+        Ok(load::has_had_its_turn(since, turn))
+    })?;
+    let log = Log::read(directory.path())?;
     Ok(Sample::default()
-        .with(Metric::Median, percentile(&latencies, 0.5)?)
-        .with(Metric::Percentile99, percentile(&latencies, 0.99)?)
-        .with(Metric::Throughput, per_second(latencies.len(), turn)))
+        .with(Metric::Median, log.percentile(0.5)?)
+        .with(Metric::Percentile99, log.percentile(0.99)?)
+        .with(Metric::Throughput, log.rate()))
 }
 
-fn per_second(count: usize, time: Duration) -> f64 {
-    u32::try_from(count).map_or(f64::MAX, f64::from) / time.as_secs_f64()
+/// What pgbench logged after the first second.
+struct Log {
+    /// Milliseconds, in ascending order.
+    latencies: Vec<f64>,
+    /// From the first end of a transaction to the last, in seconds.
+    span: f64,
 }
 
-/// Milliseconds, in ascending order, of all logs in a directory.
-fn latencies(directory: &Path) -> Fallible<Vec<f64>> {
-    let mut transactions = Vec::new();
-    for file in fs::read_dir(directory)? {
-        let text = fs::read_to_string(file?.path())?;
-        transactions.extend(text.lines().filter_map(transaction));
+impl Log {
+    /// Reads the files of all threads.
+    fn read(directory: &Path) -> Fallible<Self> {
+        let mut transactions = Vec::new();
+        for file in fs::read_dir(directory)? {
+            let text = fs::read_to_string(file?.path())?;
+            transactions.extend(text.lines().filter_map(transaction));
+        }
+        transactions.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let at = |entry: Option<&(f64, f64)>| entry.map_or(0.0, |(at, _)| *at);
+        let warm = at(transactions.first()) + WARM_UP.as_secs_f64();
+        let span = at(transactions.last()) - warm;
+        let measured = transactions.into_iter().filter(|(at, _)| *at >= warm);
+        let mut latencies: Vec<f64> = measured.map(|(_, latency)| latency).collect();
+        latencies.sort_by(f64::total_cmp);
+        Ok(Self { latencies, span })
     }
-    let begin = transactions.iter().map(|(at, _)| *at).fold(f64::INFINITY, f64::min);
-    let warm = begin + WARM_UP.as_secs_f64();
-    let measured = transactions.into_iter().filter(|(at, _)| *at >= warm);
-    let mut latencies: Vec<f64> = measured.map(|(_, latency)| latency).collect();
-    latencies.sort_by(f64::total_cmp);
-    Ok(latencies)
+
+    fn rate(&self) -> f64 {
+        u32::try_from(self.latencies.len()).map_or(f64::MAX, f64::from) / self.span
+    }
+
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list of some 100,000"
+    )]
+    fn percentile(&self, share: f64) -> Fallible<f64> {
+        let place = (self.latencies.len() as f64 * share) as usize;
+        self.latencies.get(place).copied().ok_or_else(|| "pgbench logged nothing".into())
+    }
 }
 
 /// End (in seconds) and latency (in ms) of a line: `client transaction
@@ -90,15 +109,4 @@ fn transaction(line: &str) -> Option<(f64, f64)> {
         return None;
     };
     Some((seconds + microseconds / 1e6, latency / 1e3))
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a place in a list of some 100,000"
-)]
-fn percentile(ascending: &[f64], share: f64) -> Fallible<f64> {
-    let place = (ascending.len() as f64 * share) as usize;
-    ascending.get(place).copied().ok_or_else(|| "pgbench logged nothing".into())
 }

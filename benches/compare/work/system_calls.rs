@@ -17,7 +17,6 @@ use crate::contender::Contender;
 use crate::sample::{Metric, Sample};
 use crate::servers::Stage;
 
-const LIMIT: Duration = Duration::from_secs(120);
 /// Transactions of each client.
 const SHORT: u32 = 100;
 const LONG: u32 = 1_100;
@@ -56,8 +55,7 @@ fn count(stage: &Stage, contender: &Contender, transactions: u32) -> Fallible<Co
     let file = directory.path().join("counts");
     let strace = attach(contender.pid().ok_or("nothing to trace")?, &file)?;
     let load = Load { script: Script::Select, protocol: Protocol::Simple, clients: CLIENTS };
-    let mut pgbench = load.without_end(stage, contender, LIMIT);
-    let output = pgbench.args(["--transactions", &transactions.to_string()]).output()?;
+    let output = load.counted(stage, contender, transactions).output()?;
     detach(strace)?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
