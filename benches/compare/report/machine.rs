@@ -16,7 +16,9 @@ pub fn circumstances(stage: &Stage, options: &Options) -> Fallible<String> {
     line("date", &humantime::format_rfc3339_seconds(SystemTime::now()).to_string())?;
     line("CPU", &format!("{}, {} cores", cpu_model()?, cores()))?;
     line("kernel", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim())?;
-    line("Postern", &format!("{} (source: {})", stage.postern.version, revision()))?;
+    line("Postern", &stage.postern.version)?;
+    // Also that of the binary, unless another one was named.
+    line("source of this harness", &revision())?;
     line("PgBouncer", &stage.pgbouncer.version)?;
     line("PostgreSQL and pgbench", &version(stage)?)?;
     line("certificates", "ECDSA P-256, and RSA-2048 where a point says so; TLS 1.3")?;
