@@ -17,5 +17,6 @@ pub mod pool;
 pub mod routing;
 pub mod session;
 pub mod shutdown;
+pub mod state;
 pub mod upstream;
 pub mod wire;

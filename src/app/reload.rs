@@ -104,6 +104,7 @@ fn nodes(declared: &config::Service) -> Result<Vec<Arc<Node>>, Failure> {
             tls: declared.node_tls,
             authorities: authorities.clone(),
             capacity: declared.plan.max_connections.get(),
+            pooling: declared.pooling,
         })
     };
     Ok(declared.nodes.iter().map(node).collect())

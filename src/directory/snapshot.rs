@@ -2,7 +2,9 @@
 //! that is replaced whole.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -41,6 +43,39 @@ pub struct Node {
     pub authorities: Option<Arc<str>>,
     /// Slots: this Postern's share of the plan's connections (decision 12).
     pub capacity: u32,
+    /// How its connections are pooled.
+    pub pooling: Pooling,
+}
+
+/// How connections to a node are pooled: the service's settings, with the
+/// names and defaults of PgBouncer where it has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pooling {
+    /// Server connections that pooled clients may hold; none: the plan's.
+    pub pool_size: Option<u32>,
+    /// Slots that sessions leave to the pools.
+    pub pooled_reserve: u32,
+    /// Prepared statements kept on a server connection.
+    pub max_prepared_statements: usize,
+    /// How long an idle connection is kept; none: for ever.
+    pub server_idle_timeout: Option<Duration>,
+    /// How old a connection may become; none: as old as it likes.
+    pub server_lifetime: Option<Duration>,
+    /// How long a client waits for a connection; none: for ever.
+    pub query_wait_timeout: Option<Duration>,
+}
+
+impl Default for Pooling {
+    fn default() -> Self {
+        Self {
+            pool_size: None,
+            pooled_reserve: 0,
+            max_prepared_statements: 200,
+            server_idle_timeout: Some(Duration::from_secs(600)),
+            server_lifetime: Some(Duration::from_secs(3600)),
+            query_wait_timeout: Some(Duration::from_secs(120)),
+        }
+    }
 }
 
 /// What is known about a service's nodes.
@@ -72,20 +107,35 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Directory {
     current: ArcSwap<Snapshot>,
+    version: AtomicU64,
     published: watch::Sender<u64>,
+    /// One publication at a time: each begins with what the last one left.
+    publishing: Mutex<()>,
 }
 
 impl Directory {
     /// A directory that begins with this snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self { current: ArcSwap::from_pointee(snapshot), published: watch::Sender::new(0) }
+        Self {
+            current: ArcSwap::from_pointee(snapshot),
+            version: AtomicU64::new(0),
+            published: watch::Sender::new(0),
+            publishing: Mutex::new(()),
+        }
     }
 
     /// The current snapshot.
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// Counts the publications: whoever remembers what he read looks anew when
+    /// it has changed.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// The service of this name, as it is now.
@@ -97,8 +147,10 @@ impl Directory {
     /// Replaces the snapshot by what `change` makes of the current one. Only
     /// the control plane calls this, from one task at a time.
     pub fn publish(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let next = change(&self.current.load());
         self.current.store(Arc::new(next));
+        self.version.fetch_add(1, Ordering::Release);
         self.published.send_modify(|version| *version += 1);
     }
 

@@ -54,6 +54,15 @@ pub enum Refusal {
     PlanFull(Box<PlanUse>),
     /// `max_clients` is reached.
     TooManyClients,
+    /// No server connection came free within `query_wait_timeout`.
+    QueueTimeout {
+        /// For how many seconds the client waited.
+        seconds: u64,
+        /// The most connections that the pools may hold.
+        pool_size: u32,
+    },
+    /// A statement was cancelled while it waited for a server connection.
+    CanceledWhileWaiting,
     /// The service has no node that can serve the client.
     NoPrimary {
         /// The service.
@@ -247,6 +256,20 @@ impl Refusal {
                     .detail("The proxy serves as many clients as it is configured for.")
                     .hint("Try again later.")
             }
+            Self::QueueTimeout { seconds, pool_size } => Answer::new(
+                "query_wait_timeout",
+                S::TOO_MANY_CONNECTIONS,
+                "no server connection became free in time",
+            )
+            .detail(format!(
+                "The statement waited for {seconds} s; {pool_size} connections are in use."
+            ))
+            .hint("Try again, keep transactions short, or raise pool_size or query_wait_timeout."),
+            Self::CanceledWhileWaiting => Answer::new(
+                "canceled",
+                S::QUERY_CANCELED,
+                "canceling statement due to user request",
+            ),
             Self::NoPrimary { service, reason } => Answer::new(
                 reason.label(),
                 S::CANNOT_CONNECT_NOW,

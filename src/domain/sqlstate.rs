@@ -18,6 +18,10 @@ impl SqlState {
     pub const INVALID_AUTHORIZATION: Self = Self("28000");
     /// `invalid_password`
     pub const INVALID_PASSWORD: Self = Self("28P01");
+    /// `duplicate_prepared_statement`
+    pub const DUPLICATE_STATEMENT: Self = Self("42P05");
+    /// `configuration_limit_exceeded`
+    pub const CONFIGURATION_LIMIT: Self = Self("53400");
     /// `too_many_connections`
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `query_canceled`

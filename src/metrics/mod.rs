@@ -44,6 +44,8 @@ pub enum CancelOutcome {
     UnknownKey,
     /// The session's allowlist does not permit the address.
     NotPermitted,
+    /// The session was doing nothing.
+    Idle,
     /// Too many wrong keys from this address.
     Limited,
     /// The server could not be reached.
@@ -56,6 +58,7 @@ impl CancelOutcome {
             Self::Forwarded => "forwarded",
             Self::UnknownKey => "unknown_key",
             Self::NotPermitted => "not_permitted",
+            Self::Idle => "idle",
             Self::Limited => "limited",
             Self::Failed => "failed",
         }

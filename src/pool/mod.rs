@@ -5,10 +5,13 @@
 //! until the server has really let go (decision 8).
 
 pub mod closer;
+pub mod keeper;
 pub mod ledger;
+pub mod pooled;
 pub mod server;
 pub mod slots;
 
 pub use closer::{BackendReaper, Closer, ReaperAnswer};
+pub use pooled::{Greeting, PoolKey, PooledServer};
 pub use server::ServerConnection;
-pub use slots::{Refused, Slot, SlotCounts, Slots};
+pub use slots::{NodeSlots, Refused, Slot, SlotCounts, Slots};

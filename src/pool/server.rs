@@ -108,6 +108,14 @@ impl ServerConnection {
         self.busy = busy;
     }
 
+    /// Its slot.
+    ///
+    /// # Panics
+    /// Never: it is there until the value is consumed.
+    pub fn slot(&mut self) -> &mut Slot {
+        &mut self.held.as_mut().expect("held until dropped").1
+    }
+
     /// The server has closed: its slot is free.
     pub fn closed(mut self) {
         self.held = None;

@@ -1,13 +1,20 @@
-//! Slots: the ledger behind its mutex, and the permits it gives.
+//! Slots: the ledgers behind their mutexes, the permits they give, and the
+//! pooled connections that nobody uses at the moment.
+//!
+//! A mutex is held for the time of a few counts, never across an await. What
+//! is granted to somebody who waits is put into his [`WaitCell`]; whoever
+//! stops waiting drops what is in it, which gives it to the next.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use futures_util::task::AtomicWaker;
 
-use super::ledger::{Admission, Counts, Ledger, Ticket, Was};
+use super::ledger::{Admission, Counts, GivenBack, Ledger, Limits, PoolId, Ticket, Use};
+use super::pooled::{Greeting, PoolKey, PooledServer};
 use crate::directory::Node;
 use crate::domain::{NodeAddress, ServiceName};
 
@@ -30,15 +37,22 @@ pub struct SlotCounts {
     pub counts: Counts,
 }
 
+/// One node's slots and idle connections.
 #[derive(Debug, Default)]
-struct NodeSlots {
+pub struct NodeSlots {
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     ledger: Ledger,
-    waiters: HashMap<Ticket, oneshot::Sender<Slot>>,
+    ids: HashMap<PoolKey, PoolId>,
+    last_id: u32,
+    /// Idle connections, the one used last at the end.
+    idle: HashMap<PoolId, Vec<Box<PooledServer>>>,
+    waiters: HashMap<Ticket, Arc<WaitCell>>,
+    /// What the newest connection of each pool said at login.
+    greetings: HashMap<PoolId, Arc<Greeting>>,
 }
 
 /// The right to one server connection on one node.
@@ -46,7 +60,7 @@ struct State {
 #[must_use]
 pub struct Slot {
     node: Arc<NodeSlots>,
-    was: Was,
+    used_as: Use,
 }
 
 /// No slot came free in time.
@@ -54,6 +68,40 @@ pub struct Slot {
 pub struct Refused {
     /// The counts when it was refused.
     pub counts: Counts,
+}
+
+/// What somebody who waits is given.
+#[derive(Debug)]
+pub enum Grant {
+    /// A slot: to open a connection with.
+    Slot(Slot),
+    /// A connection of his pool.
+    Connection(Box<PooledServer>),
+}
+
+/// Where somebody who waits finds what he is given.
+#[derive(Debug, Default)]
+pub struct WaitCell {
+    grant: Mutex<Option<Grant>>,
+    waker: AtomicWaker,
+}
+
+/// A place in the queue, left by dropping it.
+#[derive(Debug)]
+#[must_use]
+pub struct Waiting {
+    node: Arc<NodeSlots>,
+    ticket: Ticket,
+    cell: Arc<WaitCell>,
+}
+
+/// What a client that wants a pooled connection gets at once.
+#[derive(Debug)]
+pub enum Leased {
+    /// An idle connection, a slot to open one with.
+    Now(Grant),
+    /// A place in the queue.
+    Later(Waiting),
 }
 
 impl Slots {
@@ -64,17 +112,28 @@ impl Slots {
     /// [`Refused`].
     pub async fn session(&self, node: &Node, wait: Duration) -> Result<Slot, Refused> {
         let slots = self.of(node);
-        let (ticket, receiver) = match slots.admit(node.capacity)? {
-            Outcome::Granted(slot) => return Ok(slot),
-            Outcome::Wait(ticket, receiver) => (ticket, receiver),
+        let waiting = match slots.admit_session(limits(node))? {
+            Leased::Now(Grant::Slot(slot)) => return Ok(slot),
+            Leased::Now(Grant::Connection(_)) => unreachable!("a session is given slots"),
+            Leased::Later(waiting) => waiting,
         };
-        // Dropped at whatever point: the ticket leaves the queue, and a slot
-        // that was sent meanwhile is dropped with the receiver.
-        let _place = Place { node: Arc::clone(&slots), ticket };
-        match timeout(wait, receiver).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(Refused { counts: slots.lock().ledger.counts() }),
+        match tokio::time::timeout(wait, waiting).await {
+            Ok(Grant::Slot(slot)) => Ok(slot),
+            Ok(Grant::Connection(_)) | Err(_) => Err(Refused { counts: slots.counts() }),
         }
+    }
+
+    /// The slots of a node, with the limits that the node has now.
+    #[must_use]
+    pub fn of(&self, node: &Node) -> Arc<NodeSlots> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slots) = nodes.get(&(node.service.clone(), node.address.clone())) {
+            return Arc::clone(slots);
+        }
+        let slots = Arc::new(NodeSlots::default());
+        slots.lock().ledger.set_limits(limits(node));
+        nodes.insert((node.service.clone(), node.address.clone()), Arc::clone(&slots));
+        slots
     }
 
     /// The counts of all nodes that ever had a session.
@@ -86,114 +145,286 @@ impl Slots {
             .map(|((service, node), slots)| SlotCounts {
                 service: service.clone(),
                 node: node.clone(),
-                counts: slots.lock().ledger.counts(),
+                counts: slots.counts(),
             })
             .collect()
     }
 
-    /// Forgets nodes that `keep` does not want and that hold nothing.
+    /// Every node's slots, for the keeper.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<NodeSlots>> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.values().cloned().collect()
+    }
+
+    /// Closes idle connections of nodes that `keep` does not want, and forgets
+    /// those of them that hold nothing.
     pub fn retain(&self, keep: impl Fn(&ServiceName, &NodeAddress) -> bool) {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|(service, node), slots| keep(service, node) || !slots.is_unused());
+        nodes.retain(|(service, node), slots| {
+            let kept = keep(service, node);
+            if !kept {
+                slots.close_idle(|_| true);
+            }
+            kept || !slots.is_unused()
+        });
     }
 
-    /// Tells the ledger of a node that its capacity has changed.
-    pub fn set_capacity(&self, node: &Node) {
+    /// Tells the ledger of a node that its limits may have changed.
+    pub fn set_limits(&self, node: &Node) {
         let slots = self.of(node);
-        let mut state = slots.lock();
-        let granted = state.ledger.set_capacity(node.capacity);
-        let ready: Vec<_> = granted.iter().filter_map(|t| state.waiters.remove(t)).collect();
-        drop(state);
-        for waiter in ready {
-            let _ = waiter.send(Slot { node: Arc::clone(&slots), was: Was::Held });
-        }
-    }
-
-    fn of(&self, node: &Node) -> Arc<NodeSlots> {
-        let key = (node.service.clone(), node.address.clone());
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(nodes.entry(key).or_default())
+        slots.change_ledger(|ledger| ledger.set_limits(limits(node)));
     }
 }
 
-enum Outcome {
-    Granted(Slot),
-    Wait(Ticket, oneshot::Receiver<Slot>),
+fn limits(node: &Node) -> Limits {
+    Limits {
+        capacity: node.capacity,
+        pool_size: node.pooling.pool_size.unwrap_or(node.capacity),
+        pooled_reserve: node.pooling.pooled_reserve,
+    }
 }
 
 impl NodeSlots {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    /// The counts now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.lock().ledger.counts()
+    }
+
+    /// The pool of this key; pools are numbered as they are first asked for.
+    #[must_use]
+    pub fn pool(&self, key: &PoolKey) -> PoolId {
+        let mut state = self.lock();
+        if let Some(id) = state.ids.get(key) {
+            return *id;
+        }
+        state.last_id += 1;
+        let id = PoolId(state.last_id);
+        state.ids.insert(key.clone(), id);
+        id
+    }
+
+    /// What a connection of this pool said at login, if there ever was one.
+    #[must_use]
+    pub fn greeting(&self, pool: PoolId) -> Option<Arc<Greeting>> {
+        self.lock().greetings.get(&pool).cloned()
+    }
+
+    /// A connection of this pool was opened and said this.
+    pub fn greeted(&self, pool: PoolId, greeting: Greeting) {
+        self.lock().greetings.insert(pool, Arc::new(greeting));
+    }
+
+    /// A connection of a pool, a slot to open one with, or a place in the
+    /// queue.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>, pool: PoolId, now: Instant) -> Leased {
+        let mut state = self.lock();
+        match state.ledger.lease(pool, now) {
+            Admission::Idle => {
+                let server = state.idle.get_mut(&pool).and_then(Vec::pop);
+                drop(state);
+                let mut server = server.expect("the ledger counts the idle connections");
+                server.slot().used_as = Use::Busy;
+                Leased::Now(Grant::Connection(server))
+            }
+            Admission::Granted => {
+                drop(state);
+                Leased::Now(Grant::Slot(self.slot(Use::Opening)))
+            }
+            Admission::Wait(ticket, evict) => Leased::Later(self.wait(state, ticket, evict)),
+            Admission::Full => unreachable!("pools always wait"),
+        }
+    }
+
+    /// An idle connection of a pool, if there is one.
+    #[must_use]
+    pub fn lease_idle(&self, pool: PoolId) -> Option<Box<PooledServer>> {
+        let mut state = self.lock();
+        let mut server = state.idle.get_mut(&pool)?.pop()?;
+        state.ledger.lease_idle(pool);
+        server.slot().used_as = Use::Busy;
+        Some(server)
+    }
+
+    /// Takes back a lent connection on which nothing is left, and hands it to
+    /// whoever waits for it.
+    pub fn give_back(self: &Arc<Self>, mut server: Box<PooledServer>, now: Instant) {
+        let pool = server.pool();
+        let mut state = self.lock();
+        match state.ledger.give_back(pool, now) {
+            GivenBack::Hand(ticket) => {
+                state.deliver(ticket, Grant::Connection(server));
+            }
+            GivenBack::Keep => {
+                server.slot().used_as = Use::Idle;
+                server.idle_since = now;
+                state.idle.entry(pool).or_default().push(server);
+            }
+            GivenBack::Close => {
+                server.slot().used_as = Use::Closing;
+                self.hand_out(&mut state);
+                drop(state);
+                drop(server);
+            }
+        }
+    }
+
+    /// Closes the idle connections of which `unwanted` says so.
+    pub fn close_idle(self: &Arc<Self>, mut unwanted: impl FnMut(&mut PooledServer) -> bool) {
+        let mut closed = Vec::new();
+        let mut state = self.lock();
+        let State { ledger, idle, .. } = &mut *state;
+        for (pool, servers) in idle.iter_mut() {
+            let gone = servers.extract_if(.., |server| unwanted(server));
+            for mut server in gone {
+                ledger.close_idle(*pool);
+                server.slot().used_as = Use::Closing;
+                closed.push(server);
+            }
+        }
+        self.hand_out(&mut state);
+        drop(state);
+        drop(closed);
+    }
+
+    fn admit_session(self: &Arc<Self>, limits: Limits) -> Result<Leased, Refused> {
+        let mut state = self.lock();
+        state.ledger.set_limits(limits);
+        match state.ledger.admit_session(Instant::now()) {
+            Admission::Granted => {
+                drop(state);
+                Ok(Leased::Now(Grant::Slot(self.slot(Use::Session))))
+            }
+            Admission::Wait(ticket, evict) => Ok(Leased::Later(self.wait(state, ticket, evict))),
+            Admission::Full => Err(Refused { counts: state.ledger.counts() }),
+            Admission::Idle => unreachable!("sessions are given slots"),
+        }
+    }
+
+    /// Queues somebody, and closes the connection that the ledger chose to make
+    /// room for him: the one of its pool that was unused longest.
+    fn wait(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        ticket: Ticket,
+        evict: Option<PoolId>,
+    ) -> Waiting {
+        let cell = Arc::new(WaitCell::default());
+        state.waiters.insert(ticket, Arc::clone(&cell));
+        let victim = evict.and_then(|pool| state.idle.get_mut(&pool)).map(|idle| idle.remove(0));
+        self.hand_out(&mut state);
+        drop(state);
+        if let Some(mut victim) = victim {
+            victim.slot().used_as = Use::Closing;
+        }
+        Waiting { node: Arc::clone(self), ticket, cell }
+    }
+
+    fn change_ledger(self: &Arc<Self>, change: impl FnOnce(&mut Ledger)) {
+        let mut state = self.lock();
+        change(&mut state.ledger);
+        self.hand_out(&mut state);
+    }
+
+    /// Gives free slots to those who wait for them. The lock is held, so that
+    /// somebody who stops waiting finds either his place in the queue or what
+    /// he was given.
+    fn hand_out(self: &Arc<Self>, state: &mut State) {
+        for (ticket, used_as) in state.ledger.grants() {
+            state.deliver(ticket, Grant::Slot(self.slot(used_as)));
+        }
+    }
+
+    fn slot(self: &Arc<Self>, used_as: Use) -> Slot {
+        Slot { node: Arc::clone(self), used_as }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_unused(&self) -> bool {
-        let counts = self.lock().ledger.counts();
-        counts.held + counts.closing + counts.waiting == 0
+        let counts = self.counts();
+        counts.used() + counts.waiting == 0
     }
+}
 
-    fn admit(self: &Arc<Self>, capacity: u32) -> Result<Outcome, Refused> {
-        let mut state = self.lock();
-        if state.ledger.counts().capacity == 0 {
-            // The first session of this node; nobody can be waiting.
-            let _ = state.ledger.set_capacity(capacity);
-        }
-        match state.ledger.admit() {
-            Admission::Granted => {
-                Ok(Outcome::Granted(Slot { node: Arc::clone(self), was: Was::Held }))
-            }
-            Admission::Wait(ticket) => {
-                let (sender, receiver) = oneshot::channel();
-                state.waiters.insert(ticket, sender);
-                Ok(Outcome::Wait(ticket, receiver))
-            }
-            Admission::Full => Err(Refused { counts: state.ledger.counts() }),
-        }
+impl State {
+    fn deliver(&mut self, ticket: Ticket, grant: Grant) {
+        let cell = self.waiters.remove(&ticket).expect("everybody in the queue has a cell");
+        *cell.grant.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant);
+        cell.waker.wake();
     }
+}
 
-    /// Gives a slot back and hands it to whoever waits for it. A waiter who
-    /// has just gone drops what he is handed, which gives it to the next.
-    fn release(self: &Arc<Self>, was: Was) {
-        let mut state = self.lock();
-        let waiter = state.ledger.release(was).and_then(|ticket| state.waiters.remove(&ticket));
+impl WaitCell {
+    fn take(&self) -> Option<Grant> {
+        self.grant.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Future for Waiting {
+    type Output = Grant;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Grant> {
+        self.cell.waker.register(cx.waker());
+        self.cell.take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.node.lock();
+        if state.ledger.abandon(self.ticket) {
+            state.waiters.remove(&self.ticket);
+            return;
+        }
         drop(state);
-        if let Some(waiter) = waiter {
-            let _ = waiter.send(Slot { node: Arc::clone(self), was: Was::Held });
+        match self.cell.take() {
+            Some(Grant::Connection(server)) => self.node.give_back(server, Instant::now()),
+            Some(Grant::Slot(slot)) => drop(slot),
+            None => {}
         }
     }
 }
 
 impl Slot {
-    /// The connection of this slot is being closed; whoever is turned away
-    /// otherwise may wait for it.
+    /// The connection of this slot is being closed; whoever would be turned
+    /// away otherwise may wait for it.
     pub fn closing(&mut self) {
-        if self.was == Was::Held {
-            self.node.lock().ledger.close();
-            self.was = Was::Closing;
+        self.use_as(Use::Closing);
+    }
+
+    /// The connection of this slot is open and lent.
+    pub fn busy(&mut self) {
+        self.use_as(Use::Busy);
+    }
+
+    /// The client keeps the connection.
+    pub fn pinned(&mut self) {
+        self.use_as(Use::Pinned);
+    }
+
+    /// The node it is on.
+    #[must_use]
+    pub fn node(&self) -> &Arc<NodeSlots> {
+        &self.node
+    }
+
+    fn use_as(&mut self, to: Use) {
+        let from = std::mem::replace(&mut self.used_as, to);
+        if from != to {
+            self.node.change_ledger(|ledger| ledger.change(from, to));
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.node.release(self.was);
-    }
-}
-
-/// A place in the queue, left by dropping it.
-struct Place {
-    node: Arc<NodeSlots>,
-    ticket: Ticket,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut state = self.node.lock();
-        state.ledger.abandon(self.ticket);
-        // If the ticket was granted but not yet sent, the sender's `send`
-        // fails or the receiver drops the slot: either way it goes back.
-        let waiter = state.waiters.remove(&self.ticket);
-        drop(state);
-        drop(waiter);
+        let was = self.used_as;
+        self.node.change_ledger(|ledger| ledger.release(was));
     }
 }
 
@@ -209,12 +440,13 @@ mod tests {
             tls: NodeTls::Prefer,
             authorities: None,
             capacity,
+            pooling: crate::directory::Pooling::default(),
         }
     }
 
     fn used(slots: &Slots) -> (u32, u32, u32) {
         let counts = slots.counts()[0].counts;
-        (counts.held, counts.closing, counts.waiting)
+        (counts.session, counts.closing, counts.waiting)
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,8 +476,7 @@ mod tests {
         let refused = slots.session(&node, Duration::from_millis(10)).await;
         assert!(refused.is_err());
         let mut dropped = Box::pin(slots.session(&node, Duration::from_secs(9)));
-        let polled =
-            std::future::poll_fn(|cx| std::task::Poll::Ready(dropped.as_mut().poll(cx))).await;
+        let polled = std::future::poll_fn(|cx| Poll::Ready(dropped.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
         assert_eq!(used(&slots), (0, 1, 1));
         drop(slot);

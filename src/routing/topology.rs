@@ -70,6 +70,7 @@ mod tests {
             tls: NodeTls::Prefer,
             authorities: None,
             capacity: 1,
+            pooling: crate::directory::Pooling::default(),
         };
         let nodes: Vec<_> =
             sights.iter().enumerate().map(|(n, sight)| (Arc::new(node(n)), *sight)).collect();

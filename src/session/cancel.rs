@@ -5,9 +5,10 @@
 //! answer ever says which of these it was: PostgreSQL answers nothing either.
 //! A request needs no slot, so it works when the plan is full (trap B-3).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::FrontDoor;
@@ -27,15 +28,72 @@ const KEY_FORMAT: u8 = 1;
 /// Which Postern of a fleet made the key; there is one.
 const POSTERN_ID: u8 = 0;
 
-/// What a key cancels.
+/// What a key cancels: whatever its session is doing when it is used.
 #[derive(Debug)]
 pub struct CancelTarget {
     /// The session's service, for its allowlist.
     pub service: ServiceName,
-    /// Where its server connection leads.
-    pub node: Arc<Node>,
-    /// The backend, if the server told a key for it.
-    pub backend: Option<Backend>,
+    aim: Mutex<Aim>,
+    /// Wakes a session that waits for a server connection.
+    waiting: Notify,
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Default)]
+enum Aim {
+    /// Nothing that could be cancelled.
+    #[default]
+    Nothing,
+    /// It waits for a server connection.
+    Waiting,
+    /// It has this one. As long as a cancel request holds it as well, the
+    /// connection goes to nobody else (decision 37).
+    Backend(Arc<(Arc<Node>, Backend)>),
+}
+
+/// Held until no cancel request is under way for a connection any more.
+#[derive(Debug)]
+pub struct UnderWay(Arc<(Arc<Node>, Backend)>);
+
+impl UnderWay {
+    /// Whether a request is still under way.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl CancelTarget {
+    /// The target of a session that has no server connection yet.
+    #[must_use]
+    pub fn new(service: ServiceName) -> Self {
+        Self { service, aim: Mutex::default(), waiting: Notify::new() }
+    }
+
+    /// The session has this connection now, if the server told a key for it.
+    pub fn aim_at(&self, node: &Arc<Node>, backend: Option<&Backend>) {
+        let aim = backend.map(|backend| Arc::new((Arc::clone(node), backend.clone())));
+        *self.lock() = aim.map_or(Aim::Nothing, Aim::Backend);
+    }
+
+    /// The session has no connection any more. Returns what must be waited for
+    /// if a cancel request for it is under way.
+    pub fn aim_at_nothing(&self) -> Option<UnderWay> {
+        match std::mem::take(&mut *self.lock()) {
+            Aim::Backend(backend) => Some(UnderWay(backend)).filter(UnderWay::is_pending),
+            Aim::Nothing | Aim::Waiting => None,
+        }
+    }
+
+    /// Waits for a cancel request while the session waits for a connection.
+    pub async fn cancelled_while_waiting(&self) {
+        *self.lock() = Aim::Waiting;
+        self.waiting.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Aim> {
+        self.aim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A new key: 32 random bits, or format, Postern and 30 random bytes.
@@ -78,14 +136,21 @@ async fn forward(
     if !service.is_some_and(|service| service.allowlist.permits(&address)) {
         return CancelOutcome::NotPermitted;
     }
-    let Some(backend) = &target.backend else {
-        return CancelOutcome::Failed;
+    let aim = target.lock().clone();
+    let aim = match aim {
+        Aim::Backend(aim) => aim,
+        Aim::Waiting => {
+            target.waiting.notify_one();
+            return CancelOutcome::Forwarded;
+        }
+        Aim::Nothing => return CancelOutcome::Idle,
     };
+    let (node, backend) = &*aim;
     let deadline = Instant::now() + CANCEL_TIMEOUT;
-    match cancel(&door.dialer, &target.node, backend, deadline).await {
+    match cancel(&door.dialer, node, backend, deadline).await {
         Ok(()) => CancelOutcome::Forwarded,
         Err(error) => {
-            tracing::info!(node = %target.node.address, %error, "could not forward a cancel request");
+            tracing::info!(node = %node.address, %error, "could not forward a cancel request");
             CancelOutcome::Failed
         }
     }

@@ -14,6 +14,8 @@ use crate::wire::answer::{self, Severity};
 
 /// How long a client may take to read why it is turned away.
 const TELL: Duration = Duration::from_secs(2);
+/// How long a client may take to read the end of its session.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long Postern reads what such a client still sends: closing a socket
 /// with unread input would destroy the answer on its way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -76,6 +78,44 @@ pub fn end_session(door: &FrontDoor, out: &mut BytesMut, seat: &Seat, refusal: &
     let address = seat.occupant.address;
     let authenticated = Some((&seat.occupant.endpoint.service, seat.occupant.role.as_str()));
     refuse(door, out, refusal, Acquaintance { address, authenticated });
+}
+
+/// Appends what a client hears whose statement cannot be run, but whose
+/// session goes on.
+pub fn statement_refused(door: &FrontDoor, out: &mut BytesMut, seat: &Seat, refusal: &Refusal) {
+    let told = refusal.answer();
+    door.metrics.refused(Some(&seat.occupant.endpoint.service), told.label);
+    answer::error(out, Severity::Error, &told, None);
+}
+
+/// How a session ended, for the log.
+#[derive(Debug)]
+pub struct Ending<'a> {
+    /// Who ended it.
+    pub reason: &'static str,
+    /// The error of the connection that broke.
+    pub error: Option<&'a std::io::Error>,
+    /// What the client was told.
+    pub told: Option<&'a Refusal>,
+}
+
+/// Writes the one line that every session leaves.
+pub fn log_end(seat: &Seat, lasted: Duration, ending: &Ending<'_>) {
+    let (received, sent) = seat.bytes();
+    let occupant = &seat.occupant;
+    tracing::info!(
+        service = %occupant.endpoint.service,
+        endpoint = %occupant.endpoint.mode,
+        role = ?occupant.role,
+        database = ?occupant.database,
+        address = %occupant.address,
+        seconds = lasted.as_secs_f64(),
+        received, sent,
+        reason = ending.reason,
+        error = ending.error.map(tracing::field::display),
+        told = ending.told.map(|refusal| refusal.answer().sqlstate.as_str()),
+        "session ended"
+    );
 }
 
 /// Eight characters that are easily read to someone.

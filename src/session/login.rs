@@ -5,31 +5,23 @@
 //! `failover_wait`; whatever a node does meanwhile is evidence, not a verdict.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
 
+use super::attempt::Attempt;
 use super::authenticate::{Known, unless_gone};
 use super::cancel::{CancelTarget, cancel_key};
-use super::door::random;
 use super::farewell::{Acquaintance, turn_away};
 use super::introduce::Client;
 use super::{Departure, FrontDoor};
-use crate::auth::client::Keys;
 use crate::directory::cancel_keys::Registration;
 use crate::directory::roster::{Activity, Occupant, Seated};
-use crate::directory::{Node, Service};
-use crate::domain::refusal::{PlanUse, Unavailable};
-use crate::domain::{Access, Endpoint, PoolMode, Refusal, ServiceName};
+use crate::domain::refusal::Unavailable;
+use crate::domain::{Endpoint, Refusal, ServiceName};
 use crate::net::Connection;
-use crate::pool::server::{Credentials, OpenError, ServerConnection};
-use crate::pool::{Refused, Slot};
-use crate::upstream::{LoggedIn, LoginFailure};
+use crate::pool::ServerConnection;
+use crate::upstream::LoggedIn;
 use crate::wire::answer;
-
-/// Between two attempts on a node that does not take logins.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// A session: a client and its server connection.
 pub struct Established {
@@ -51,7 +43,7 @@ impl Known {
         drop(stranger);
         let occupant = occupant(&endpoint, &role, &parameters, address);
         let attempt = Attempt { door, endpoint: &endpoint, parameters: &parameters, keys: &keys };
-        let logged_in = attempt.run(&mut connection, occupant).await;
+        let logged_in = log_in(&attempt, &mut connection, occupant).await;
         door.metrics.login_answered(endpoint.mode, clock.came_at.elapsed().as_secs_f64());
         match logged_in {
             Ok((seat, server, logged_in)) => {
@@ -75,7 +67,7 @@ impl Known {
 
 /// What the server says after it let the role in, it says to a client that is
 /// let in.
-fn after_authentication(departure: Departure, sasl_final: BytesMut) -> Departure {
+pub fn after_authentication(departure: Departure, sasl_final: BytesMut) -> Departure {
     match departure {
         Departure::Answered(messages) => {
             let mut out = sasl_final;
@@ -87,7 +79,8 @@ fn after_authentication(departure: Departure, sasl_final: BytesMut) -> Departure
     }
 }
 
-fn occupant(
+/// Who sits down, as far as the startup packet says.
+pub fn occupant(
     endpoint: &Endpoint,
     role: &str,
     parameters: &[(Bytes, Bytes)],
@@ -120,11 +113,8 @@ fn greet(
     let registration = (server.process_id() != 0).then(|| {
         let key = cancel_key(long_key);
         answer::backend_key(out, server.process_id(), &key);
-        let target = CancelTarget {
-            service: seat.occupant.endpoint.service.clone(),
-            node: Arc::clone(server.node()),
-            backend: server.backend().cloned(),
-        };
+        let target = CancelTarget::new(seat.occupant.endpoint.service.clone());
+        target.aim_at(server.node(), server.backend());
         door.cancel_keys.register(server.process_id(), &key, Arc::new(target))
     });
     answer::ready(out);
@@ -142,187 +132,33 @@ pub fn unavailable(door: &FrontDoor, service: &ServiceName) -> Refusal {
     Refusal::NoPrimary { service: service.clone(), reason }
 }
 
-/// One client's attempts to get a server connection.
-struct Attempt<'a> {
-    door: &'a FrontDoor,
-    endpoint: &'a Endpoint,
-    parameters: &'a [(Bytes, Bytes)],
-    keys: &'a Keys,
-}
-
 type Session = (Seated, ServerConnection, LoggedIn);
 
-impl Attempt<'_> {
-    async fn run(
-        &self,
-        connection: &mut Connection,
-        occupant: Occupant,
-    ) -> Result<Session, Departure> {
-        let max_clients = self.door.policy.load().max_clients;
-        let seat = self.door.roster.take(occupant, max_clients);
-        let seat = seat.map_err(|_| Refusal::TooManyClients)?;
-        let address = seat.occupant.address;
-        let (server, logged_in) = unless_gone(connection, self.until_given_up(&seat)).await??;
-        // The list may have changed while the login went on: whoever is
-        // seated is told by the reload, whoever comes later looks himself.
-        let _service = self.service(address)?;
-        Ok((seat, server, logged_in))
-    }
-
-    /// Tries until it works, is final, or has taken `failover_wait`. An order
-    /// to leave ends it.
-    async fn until_given_up(
-        &self,
-        seat: &Seated,
-    ) -> Result<(ServerConnection, LoggedIn), Departure> {
-        let give_up = Instant::now() + self.door.policy.load().failover_wait;
-        let mut changes = self.door.directory.subscribe();
-        let mut held = None;
-        loop {
-            if let Some(refusal) = seat.order().refusal() {
-                return Err(refusal.into());
-            }
-            let failure = match self.once(seat.occupant.address).await {
-                Ok(done) => return Ok(done),
-                Err(Failure::Final(departure)) => return Err(departure),
-                Err(Failure::Passing(departure)) => departure,
-            };
-            let most = self.door.policy.load().failover_max_held;
-            held = held.or_else(|| self.door.held.admit(&self.endpoint.service, most));
-            if held.is_none() || Instant::now() >= give_up {
-                return Err(failure);
-            }
-            let retry_at = (Instant::now() + RETRY).min(give_up);
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = tokio::time::sleep_until(retry_at) => {}
-            }
-        }
-    }
-
-    async fn once(
-        &self,
-        address: crate::domain::ClientAddress,
-    ) -> Result<(ServerConnection, LoggedIn), Failure> {
-        let service = self.service(address).map_err(Failure::Final)?;
-        let node = self.choose(&service)?;
-        let slot = self.slot(&service, &node).await.map_err(Failure::Final)?;
-        let started = Instant::now();
-        let deadline = started + self.door.policy.load().server_connect_timeout;
-        let credentials = Credentials { parameters: self.parameters, keys: self.keys };
-        let nonce = random();
-        let opened = ServerConnection::open(
-            Arc::clone(&node),
-            slot,
-            credentials,
-            &self.door.dialer,
-            &self.door.closer,
-            deadline,
-            &nonce,
-        );
-        match opened.await {
-            Ok(done) => {
-                let seconds = started.elapsed().as_secs_f64();
-                self.door.metrics.server_connected(self.endpoint.mode, seconds);
-                Ok(done)
-            }
-            Err(error) => Err(self.judge(&node, &error)),
-        }
-    }
-
-    /// The service as it is now: allowlist and plan may have changed.
-    fn service(&self, address: crate::domain::ClientAddress) -> Result<Arc<Service>, Departure> {
-        let service = self.door.directory.service(&self.endpoint.service);
-        match service {
-            Some(service) if service.allowlist.permits(&address) => Ok(service),
-            _ => Err(Refusal::NotPermitted { address }.into()),
-        }
-    }
-
-    fn choose(&self, service: &Service) -> Result<Arc<Node>, Failure> {
-        let refuse = |reason: &Unavailable| {
-            let (service, reason) = (service.name.clone(), reason.clone());
-            Failure::Passing(Refusal::NoPrimary { service, reason }.into())
-        };
-        match self.endpoint.access {
-            Access::ReadWrite => service.topology.primary.clone().map_err(|reason| refuse(&reason)),
-            Access::ReadOnly => {
-                Err(Failure::Final(refuse(&Unavailable::NoStandby).into_departure()))
-            }
-        }
-    }
-
-    async fn slot(&self, service: &Service, node: &Node) -> Result<Slot, Departure> {
-        let policy = self.door.policy();
-        let slot = self.door.slots.session(node, policy.session_wait).await;
-        slot.map_err(|Refused { counts }| {
-            let mut plan_use = PlanUse {
-                plan: service.plan.name.to_string(),
-                used: counts.held + counts.closing,
-                limit: counts.capacity,
-                pooled_port: policy.pooled_port.filter(|_| self.endpoint.mode == PoolMode::Session),
-                ..PlanUse::default()
-            };
-            self.door.roster.explain(&service.name, &mut plan_use);
-            Refusal::PlanFull(Box::new(plan_use)).into()
+/// Takes a seat, then a slot, and logs in with it; stops if the client goes.
+async fn log_in(
+    attempt: &Attempt<'_>,
+    connection: &mut Connection,
+    occupant: Occupant,
+) -> Result<Session, Departure> {
+    let seat = take_seat(attempt.door, occupant)?;
+    let logged_in = attempt.until_given_up(&seat, |service, node| {
+        Box::pin(async move {
+            let slot = attempt.session_slot(&service, &node).await?;
+            attempt.open(&node, slot).await
         })
-    }
-
-    /// Trouble that may pass is reported and waited out; the server's own
-    /// refusals are the client's answer.
-    fn judge(&self, node: &Node, error: &OpenError) -> Failure {
-        let evidence = || {
-            tracing::info!(service = %node.service, node = %node.address, %error, "server login failed");
-            self.door.evidence.suspect(node);
-        };
-        match error {
-            OpenError::Dial(_) | OpenError::Timeout => {
-                evidence();
-                Failure::Passing(self.unreachable())
-            }
-            OpenError::Login(LoginFailure::Refused { sqlstate, messages }) => {
-                let answered = Departure::Answered(messages.clone());
-                if matches!(sqlstate.as_str(), "57P01" | "57P02" | "57P03") {
-                    evidence();
-                    return Failure::Passing(answered);
-                }
-                if matches!(sqlstate.as_str(), "28P01" | "28000") {
-                    // The verifier may have changed since it was looked up.
-                    let role = self.parameters.iter().find(|(name, _)| name == "user");
-                    let role = role.map(|(_, role)| String::from_utf8_lossy(role));
-                    self.door.verifiers.doubt(&node.service, &role.unwrap_or_default());
-                }
-                Failure::Final(answered)
-            }
-            OpenError::Login(LoginFailure::Io(_)) => {
-                evidence();
-                Failure::Passing(
-                    Refusal::ServerLogin(crate::domain::refusal::ServerLoginFailure::Broken).into(),
-                )
-            }
-            OpenError::Login(failure) => {
-                tracing::warn!(service = %node.service, node = %node.address, %error, "server login failed");
-                Failure::Final(Refusal::ServerLogin(failure.kind()).into())
-            }
-        }
-    }
-
-    fn unreachable(&self) -> Departure {
-        let service = self.endpoint.service.clone();
-        Refusal::NoPrimary { service, reason: Unavailable::Unreachable }.into()
-    }
+    });
+    let (server, logged_in) = unless_gone(connection, logged_in).await??;
+    // The list may have changed while the login went on: whoever is seated is
+    // told by the reload, whoever comes later looks himself.
+    attempt.service(seat.occupant.address)?;
+    Ok((seat, server, logged_in))
 }
 
-/// Whether another attempt may help.
-enum Failure {
-    Passing(Departure),
-    Final(Departure),
-}
-
-impl Failure {
-    fn into_departure(self) -> Departure {
-        match self {
-            Self::Passing(departure) | Self::Final(departure) => departure,
-        }
-    }
+/// A seat, if `max_clients` allows one more.
+///
+/// # Errors
+/// [`Refusal::TooManyClients`].
+pub fn take_seat(door: &FrontDoor, occupant: Occupant) -> Result<Seated, Departure> {
+    let max_clients = door.policy.load().max_clients;
+    Ok(door.roster.take(occupant, max_clients).map_err(|_| Refusal::TooManyClients)?)
 }

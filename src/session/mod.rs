@@ -11,18 +11,19 @@
 //! [`Refusal`], or nothing where PostgreSQL says nothing either.
 
 pub mod accept;
+pub mod attempt;
 pub mod authenticate;
 pub mod cancel;
 pub mod door;
 pub mod farewell;
 pub mod introduce;
 pub mod login;
+pub mod pooled;
 pub mod relay;
 
 use std::sync::Arc;
 
 use crate::admission::Stranger;
-use crate::directory::roster::Seated;
 use crate::domain::{ClientAddress, PoolMode, Refusal};
 use crate::net::Socket;
 
@@ -68,14 +69,23 @@ impl From<std::io::Error> for Departure {
 pub async fn serve(door: Arc<FrontDoor>, arrived: Arrived) {
     // The way in needs far more memory than the relay; boxed, it is gone when
     // the session begins.
-    let established = Box::pin(let_in(&door, arrived)).await;
-    if let Some(session) = established {
-        session.relay(&door).await;
+    match Box::pin(let_in(&door, arrived)).await {
+        Some(Inside::Session(session)) => session.relay(&door).await,
+        Some(Inside::Pooled(session)) => session.serve(&door).await,
+        None => {}
     }
 }
 
+/// A client that was let in.
+enum Inside {
+    /// With a server connection of its own.
+    Session(Box<login::Established>),
+    /// With one for each transaction.
+    Pooled(Box<pooled::Pooled>),
+}
+
 /// Everything up to the first `ReadyForQuery`; `None` if it did not come so far.
-async fn let_in(door: &FrontDoor, arrived: Arrived) -> Option<login::Established> {
+async fn let_in(door: &FrontDoor, arrived: Arrived) -> Option<Inside> {
     let present = introduce::present(door, arrived).await?;
     let introduced = match introduce::introduce(door, present).await? {
         introduce::Introduction::Cancel(request) => {
@@ -86,16 +96,9 @@ async fn let_in(door: &FrontDoor, arrived: Arrived) -> Option<login::Established
     };
     let admitted = introduced.admit(door).await?;
     let known = admitted.authenticate(door).await?;
-    known.log_in(door).await
-}
-
-/// What a session is known by in the log.
-fn describe(seat: &Seated) -> tracing::Span {
-    let occupant = &seat.occupant;
-    tracing::info_span!(
-        "session",
-        service = %occupant.endpoint.service,
-        role = ?occupant.role,
-        address = %occupant.address,
-    )
+    if known.is_pooled() {
+        known.join_pool(door).await.map(|pooled| Inside::Pooled(Box::new(pooled)))
+    } else {
+        known.log_in(door).await.map(|session| Inside::Session(Box::new(session)))
+    }
 }

@@ -21,9 +21,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::farewell::end_session;
+use super::FrontDoor;
+use super::farewell::{Ending, LAST_WORDS, end_session, log_end};
 use super::login::Established;
-use super::{FrontDoor, describe};
 use crate::directory::roster::{Activity, Order, Seat};
 use crate::domain::Refusal;
 use crate::net::Connection;
@@ -38,8 +38,6 @@ const READS_PER_POLL: usize = 16;
 /// How long a query may go on whose client has closed its side. PostgreSQL
 /// itself would let it run to its end.
 const ABANDONED_QUERY: Duration = Duration::from_secs(2);
-/// How long a client may take to read the end of its session.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
@@ -86,7 +84,6 @@ impl Established {
     /// own doing.
     pub async fn relay(mut self, door: &FrontDoor) {
         let began = Instant::now();
-        let span = describe(&self.seat);
         let mut relay = Relay::new(&self.seat);
         let end = loop {
             let (client, server) = (&mut self.client, self.server.connection());
@@ -113,18 +110,8 @@ impl Established {
         if tell_client {
             let _ = timeout(LAST_WORDS, close_client(&mut client, &said)).await;
         }
-        let (received, sent) = seat.bytes();
-        let _entered = span.enter();
-        tracing::info!(
-            endpoint = %seat.occupant.endpoint.mode,
-            database = ?seat.occupant.database,
-            seconds = began.elapsed().as_secs_f64(),
-            received, sent,
-            reason = end.reason(),
-            error = end.error().map(tracing::field::display),
-            told = told.map(|refusal| refusal.answer().sqlstate.as_str()),
-            "session ended"
-        );
+        let ending = Ending { reason: end.reason(), error: end.error(), told: told.as_ref() };
+        log_end(&seat, began.elapsed(), &ending);
     }
 
     async fn cancel_abandoned(&self, door: &FrontDoor) {
@@ -327,7 +314,9 @@ impl<'a> Relay<'a> {
     ) -> Result<(), End> {
         self.seat.add_sent(bytes.len());
         let conversation = &mut self.conversation;
-        self.from_server.scan(bytes, |head| conversation.from_server(head));
+        self.from_server.scan(bytes, |head| {
+            conversation.from_server(head);
+        });
         client.push(cx, bytes).map_err(End::ClientLost)
     }
 

@@ -60,6 +60,10 @@ pub struct Conversation {
     status: TransactionStatus,
     terminated: bool,
     last_from_server: u8,
+    /// Requests that were sent, but for those that were swallowed.
+    sent: u64,
+    /// Those of them that were answered.
+    answered: u64,
 }
 
 impl Conversation {
@@ -85,6 +89,19 @@ impl Conversation {
     #[must_use]
     pub fn status(&self) -> TransactionStatus {
         self.status
+    }
+
+    /// The number of requests sent so far, which is the number of the group
+    /// that the next message belongs to.
+    #[must_use]
+    pub fn group(&self) -> u64 {
+        self.sent
+    }
+
+    /// The number of the group that the server is answering.
+    #[must_use]
+    pub fn answering(&self) -> u64 {
+        self.answered
     }
 
     /// Whether the client has said Terminate.
@@ -117,20 +134,24 @@ impl Conversation {
         }
     }
 
-    /// The server sends a message.
-    pub fn from_server(&mut self, head: Head) {
+    /// The server sends a message. Returns how many Syncs it turns out to have
+    /// swallowed: groups behind the current one move up by as many.
+    pub fn from_server(&mut self, head: Head) -> u64 {
+        let mut swallowed = 0;
         match head.kind {
             b'Z' => self.ready(head.first),
-            b'G' => self.copy_in_begins(),
+            b'G' => swallowed = self.copy_in_begins(),
             b'W' => self.copy = Copy::Both { client_done: false, server_done: false },
             b'c' => self.server_ends_copy(),
             b'E' => self.copy = Copy::No,
             _ => {}
         }
         self.last_from_server = head.kind;
+        swallowed
     }
 
     fn expect(&mut self, request: Request) {
+        self.sent += u64::from(request != Request::CopyEnd);
         match self.outstanding.back_mut() {
             Some((last, count)) if *last == request => *count += 1,
             _ => self.outstanding.push_back((request, 1)),
@@ -145,6 +166,7 @@ impl Conversation {
         };
         self.copy = Copy::No;
         self.drop_leading_copy_ends();
+        self.answered += u64::from(!self.outstanding.is_empty());
         self.pop();
         self.drop_leading_copy_ends();
     }
@@ -168,15 +190,18 @@ impl Conversation {
     /// The server begins to take data. The Syncs that were sent already,
     /// before the data's end, are swallowed as if they had never been sent; if
     /// that end was sent too, the copy is over as far as the client goes.
-    fn copy_in_begins(&mut self) {
+    fn copy_in_begins(&mut self) -> u64 {
         let asked_by_query = matches!(self.outstanding.front(), Some((Request::Query, _)));
         let first = usize::from(asked_by_query);
         if asked_by_query {
             self.split_front();
         }
-        while matches!(self.outstanding.get(first), Some((Request::Sync, _))) {
+        let mut swallowed = 0;
+        while let Some((Request::Sync, count)) = self.outstanding.get(first) {
+            swallowed += u64::from(*count);
             self.outstanding.remove(first);
         }
+        self.sent -= swallowed;
         if let Some((Request::CopyEnd, count)) = self.outstanding.get_mut(first) {
             *count -= 1;
             if *count == 0 {
@@ -186,6 +211,7 @@ impl Conversation {
             self.copy = Copy::In;
             self.unsynced |= !asked_by_query;
         }
+        swallowed
     }
 
     /// Makes the first entry stand for one request only.

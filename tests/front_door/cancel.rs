@@ -228,7 +228,7 @@ fn b06_cancel_and_close_at_once_on_both_sides() {
     eventually("everything to be given back", || {
         let counts = stage.postern().door().slots.counts();
         stage.postern().door().roster.is_empty()
-            && counts.iter().all(|node| node.counts.held + node.counts.closing == 0)
+            && counts.iter().all(|node| node.counts.used() == 0)
     });
 }
 

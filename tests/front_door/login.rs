@@ -293,6 +293,7 @@ fn against(
         tls: postern::domain::NodeTls::Prefer,
         authorities: None,
         capacity: 1,
+        pooling: postern::directory::Pooling::default(),
     };
     let keys = derive_keys(PASSWORD, b"salt", 1.try_into().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

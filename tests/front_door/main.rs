@@ -16,6 +16,7 @@ mod introduction;
 mod limits;
 mod login;
 mod operation;
+mod pooling;
 mod refusals;
 mod relay;
 mod vector;

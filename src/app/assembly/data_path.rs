@@ -15,6 +15,7 @@ use crate::directory::{CoarseClock, Directory, Roster};
 use crate::domain::PoolMode;
 use crate::net::Listener;
 use crate::pool::Closer;
+use crate::pool::keeper::keep;
 use crate::session::FrontDoor;
 use crate::session::accept::{Descriptors, accept};
 use crate::upstream::Dialer;
@@ -96,7 +97,8 @@ pub(super) fn listen(
         let task = accept(Arc::clone(door), listener, mode, descriptors.clone());
         runtimes.data.spawn(task)
     });
-    Ok(accepting.collect())
+    let keeper = runtimes.data.spawn(keep(door.slots.clone()));
+    Ok(accepting.chain([keeper]).collect())
 }
 
 fn bind(address: &ListenAddress) -> Result<Listener, Failure> {

@@ -38,8 +38,11 @@ pub(super) async fn leave(door: &FrontDoor) {
 
 /// Waits until no server connection is being closed any more.
 pub(super) async fn wait_for_servers(door: &FrontDoor, within: Duration) {
+    for node in door.slots.all() {
+        node.close_idle(|_| true);
+    }
     let deadline = Instant::now() + within;
-    let in_use = || door.slots.counts().iter().any(|s| s.counts.held + s.counts.closing > 0);
+    let in_use = || door.slots.counts().iter().any(|s| s.counts.used() > 0);
     while in_use() && Instant::now() < deadline {
         sleep(TICK).await;
     }

@@ -106,7 +106,7 @@ impl Reloader {
     fn tell_the_slots(&self) {
         let snapshot = self.door.directory.current();
         for node in snapshot.services.values().flat_map(|service| &service.nodes) {
-            self.door.slots.set_capacity(node);
+            self.door.slots.set_limits(node);
         }
         self.door.slots.retain(|service, address| {
             let service = snapshot.services.get(service);

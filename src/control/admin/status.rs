@@ -229,7 +229,7 @@ fn unused(node: &Node) -> SlotStatus {
 
 fn in_use(counts: Counts) -> SlotStatus {
     SlotStatus {
-        used: counts.held,
+        used: counts.used() - counts.closing,
         limit: counts.capacity,
         closing: counts.closing,
         waiting: counts.waiting,

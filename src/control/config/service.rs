@@ -1,7 +1,9 @@
 //! The services that the file declares.
 
 use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::declared::Declared;
 use super::files::{Password, ReadableFile};
@@ -9,6 +11,7 @@ use super::plans::Plans;
 use super::reading::Place;
 use super::section::Section;
 use super::wording;
+use crate::directory::Pooling;
 use crate::domain::allowlist::AllowEntry;
 use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, Plan, Secret, ServiceName};
 
@@ -30,6 +33,8 @@ pub struct Service {
     /// The authorities that its nodes' certificates are verified with, PEM;
     /// there if `node_tls` verifies them.
     pub node_ca: Option<PathBuf>,
+    /// How connections to its nodes are pooled.
+    pub pooling: Pooling,
     /// The role for lookups and probes.
     pub management: Management,
 }
@@ -68,6 +73,7 @@ pub(super) fn read(
     let nodes = nodes(section, plan.as_ref(), declared);
     let node_tls = section.choice("node_tls", &NODE_TLS, NodeTls::Prefer);
     let node_ca = node_ca(section, node_tls);
+    let pooling = pooling(section);
     let management = section.section("management", management);
     Some(Service {
         name: name?,
@@ -77,8 +83,30 @@ pub(super) fn read(
         nodes: nodes?,
         node_tls,
         node_ca,
+        pooling,
         management: management?,
     })
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Up to ten days; 0 is off.
+const LONG: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(864_000);
+
+fn pooling(section: &mut Section) -> Pooling {
+    let unless_off = |duration: Duration| (!duration.is_zero()).then_some(duration);
+    let pool_size = section.number("pool_size", 0, 0..=100_000);
+    Pooling {
+        pool_size: (pool_size > 0).then_some(pool_size),
+        pooled_reserve: section.number("pooled_reserve", 0, 0..=100_000),
+        max_prepared_statements: section.number("max_prepared_statements", 200, 1..=10_000),
+        server_idle_timeout: unless_off(section.duration(
+            "server_idle_timeout",
+            600 * SECOND,
+            LONG,
+        )),
+        server_lifetime: unless_off(section.duration("server_lifetime", 3600 * SECOND, LONG)),
+        query_wait_timeout: unless_off(section.duration("query_wait_timeout", 120 * SECOND, LONG)),
+    }
 }
 
 fn name(section: &mut Section, declared: &mut Declared) -> Option<ServiceName> {

@@ -100,6 +100,7 @@ pub(in crate::control) fn service(name: &str, kind: Kind, node: &str, up: bool) 
         tls: NodeTls::Prefer,
         authorities: None,
         capacity: 25,
+        pooling: crate::directory::Pooling::default(),
     });
     let primary = if up { Ok(Arc::clone(&node)) } else { Err(Unavailable::Unreachable) };
     Service {

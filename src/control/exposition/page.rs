@@ -192,12 +192,21 @@ fn slots(shown: &SlotsShown<'_>) -> [Family; 5] {
     );
     for ((service, node), counts) in shown {
         let (service, node) = (service.as_str(), node.to_string());
-        used.add(&[service, &node], f64::from(counts.held));
+        used.add(&[service, &node], f64::from(counts.used() - counts.closing));
         limit.add(&[service, &node], f64::from(counts.capacity));
         closing.add(&[service, &node], f64::from(counts.closing));
         waiting.add(&[service, &node], f64::from(counts.waiting));
-        connections.add(&[service, &node, "session"], f64::from(counts.held));
-        connections.add(&[service, &node, "closing"], f64::from(counts.closing));
+        let states = [
+            ("session", counts.session),
+            ("opening", counts.opening),
+            ("busy", counts.busy - counts.pinned),
+            ("pinned", counts.pinned),
+            ("idle", counts.idle),
+            ("closing", counts.closing),
+        ];
+        for (state, count) in states {
+            connections.add(&[service, &node, state], f64::from(count));
+        }
     }
     [used, limit, closing, waiting, connections]
 }

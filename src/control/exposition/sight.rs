@@ -71,7 +71,7 @@ impl Sight {
 
     /// Services with a session, or with a slot that a session has left behind.
     fn present(&self) -> impl Iterator<Item = &ServiceName> {
-        let in_use = |counts: &Counts| counts.held + counts.closing + counts.waiting > 0;
+        let in_use = |counts: &Counts| counts.used() + counts.waiting > 0;
         let slots = self.slots.iter().filter(move |(_, c)| in_use(c));
         let slots = slots.map(|((service, _), _)| service);
         self.clients.keys().chain(slots)

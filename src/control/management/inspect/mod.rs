@@ -59,6 +59,7 @@ async fn look_at(
                 tls: service.node_tls,
                 authorities,
                 capacity: service.plan.max_connections.get(),
+                pooling: service.pooling,
             };
             node::inspect(dialer, &node, service, within, &mut findings).await
         }

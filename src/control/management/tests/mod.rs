@@ -74,6 +74,7 @@ fn node(cluster: &Cluster) -> Arc<Node> {
         tls: NodeTls::Prefer,
         authorities: None,
         capacity: 25,
+        pooling: crate::directory::Pooling::default(),
     })
 }
 

@@ -1,0 +1,66 @@
+//! Looks after idle connections (decision 17): takes what servers say unasked,
+//! drops those that have closed, and closes those that were idle or alive for
+//! too long.
+//!
+//! One task for all nodes looks once a tick. It reads sockets only where the
+//! runtime says that there is something to read, so a tick over connections
+//! that are silent costs no system call; a lease looks the same way.
+
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::pooled::PooledServer;
+use super::slots::Slots;
+use crate::wire::frame::Scanner;
+
+/// Between two looks.
+const TICK: Duration = Duration::from_millis(250);
+/// Bytes read at a time from a connection that should be silent.
+const SCRATCH: usize = 4096;
+
+/// Looks after the idle connections of all nodes until it is dropped.
+pub async fn keep(slots: Slots) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        for node in slots.all() {
+            node.close_idle(|server| !is_usable(server, now));
+        }
+    }
+}
+
+/// Whether an idle connection may be used: alive, and not too old.
+fn is_usable(server: &mut PooledServer, now: Instant) -> bool {
+    let expired = server.expires.is_some_and(|expires| expires <= now);
+    let unused = server.idle_timeout.is_some_and(|most| now - server.idle_since >= most);
+    !expired && !unused && is_silent(server)
+}
+
+/// Whether the server has said nothing, or nothing that matters: notices and
+/// notifications are thrown away, reports are remembered. An error or the end
+/// of the stream ends the connection.
+pub fn is_silent(server: &mut PooledServer) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut scratch = [0; SCRATCH];
+    loop {
+        let filled = server.server().connection().poll_fill(&mut cx, &mut scratch);
+        match filled {
+            Poll::Pending => return true,
+            Poll::Ready(Ok(read @ 1..)) if takes(server, &scratch[..read]) => {}
+            Poll::Ready(_) => return false,
+        }
+    }
+}
+
+/// Takes unasked messages that came whole; anything else ends the connection.
+fn takes(server: &mut PooledServer, bytes: &[u8]) -> bool {
+    let mut harmless = true;
+    let mut scanner = Scanner::default();
+    let scanned = scanner.scan(bytes, |head| harmless &= matches!(head.kind, b'N' | b'A' | b'S'));
+    if scanned.is_err() || !harmless || !scanner.at_boundary() {
+        return false;
+    }
+    server.reports.take_messages(bytes);
+    true
+}

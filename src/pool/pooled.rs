@@ -1,0 +1,149 @@
+//! A pooled server connection: what it is for, and what is on it.
+//!
+//! Everything here is what Postern has sent and heard on the connection, so
+//! that the next client finds exactly the state it believes in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::ledger::PoolId;
+use super::server::ServerConnection;
+use super::slots::Slot;
+use crate::state::reports::Reports;
+use crate::state::statements::ServerStatements;
+
+/// What connections of one pool have in common (decision 24): database, role
+/// and every startup setting but those that are replayed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PoolKey(Arc<Parameters>);
+
+/// Startup parameters, in the client's order.
+type Parameters = [(Bytes, Bytes)];
+
+impl PoolKey {
+    /// The key of a client with these startup parameters, without those that
+    /// are replayed instead.
+    #[must_use]
+    pub fn new(parameters: &Parameters) -> Self {
+        let kept = parameters.iter().filter(|(name, _)| name != "application_name");
+        let mut kept: Vec<_> = kept.cloned().collect();
+        kept.sort();
+        Self(kept.into())
+    }
+
+    /// What a connection of this pool is opened with.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.0
+    }
+}
+
+/// What the servers of a pool say at login.
+#[derive(Debug)]
+pub struct Greeting {
+    /// Parameters and notices, as they came.
+    pub messages: Bytes,
+    /// The replayed settings among them.
+    pub reports: Reports,
+}
+
+/// A connection of a pool.
+pub struct PooledServer {
+    server: ServerConnection,
+    pool: PoolId,
+    /// The values of the reported settings on the server.
+    pub reports: Reports,
+    /// The prepared statements on the server.
+    pub statements: ServerStatements,
+    /// When it is too old to be used again; none: never.
+    pub expires: Option<Instant>,
+    /// How long it may be idle; none: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// When it was last used.
+    pub idle_since: Instant,
+    /// Set while a client keeps it.
+    pinned: bool,
+}
+
+impl std::fmt::Debug for PooledServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PooledServer").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+impl PooledServer {
+    /// A connection that has just been opened for a client of this pool.
+    /// `jitter`, a little below 1, keeps connections of one age from expiring
+    /// at once (trap C-12).
+    #[must_use]
+    pub fn new(
+        mut server: ServerConnection,
+        pool: PoolId,
+        reports: Reports,
+        jitter: f64,
+    ) -> Box<Self> {
+        server.slot().busy();
+        let pooling = server.node().pooling;
+        let idle_since = Instant::now();
+        let lifetime = pooling.server_lifetime.map(|lifetime| lifetime.mul_f64(jitter));
+        Box::new(Self {
+            pool,
+            reports,
+            statements: ServerStatements::new(pooling.max_prepared_statements),
+            expires: lifetime.map(|lifetime| idle_since + lifetime),
+            idle_timeout: pooling.server_idle_timeout,
+            idle_since,
+            pinned: false,
+            server,
+        })
+    }
+
+    /// Its pool.
+    #[must_use]
+    pub fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    /// The connection and its backend.
+    pub fn server(&mut self) -> &mut ServerConnection {
+        &mut self.server
+    }
+
+    /// Its slot.
+    pub fn slot(&mut self) -> &mut Slot {
+        self.server.slot()
+    }
+
+    /// Whether a client keeps it.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+
+    /// The client keeps it from now on, or no longer.
+    pub fn set_pinned(&mut self, pinned: bool) {
+        if self.pinned != pinned {
+            self.pinned = pinned;
+            if pinned { self.slot().pinned() } else { self.slot().busy() }
+        }
+    }
+
+    /// The server has closed: its slot is free.
+    pub fn closed(self) {
+        self.server.closed();
+    }
+
+    /// Gives it back to its pool, clean.
+    pub fn give_back(mut self: Box<Self>) {
+        self.set_pinned(false);
+        let node = Arc::clone(self.slot().node());
+        let now = Instant::now();
+        if self.expires.is_some_and(|expires| expires <= now) {
+            drop(self);
+        } else {
+            node.give_back(self, now);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A client's attempts to get a server connection, for a session or for a
+//! transaction.
+//!
+//! Without a primary, and while a node takes no logins, they go on for at most
+//! `failover_wait`; whatever a node does meanwhile is evidence, not a verdict.
+//! What the server itself refuses is the client's answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::door::random;
+use super::{Departure, FrontDoor};
+use crate::auth::client::Keys;
+use crate::directory::{Node, Seat, Service};
+use crate::domain::refusal::{PlanUse, ServerLoginFailure, Unavailable};
+use crate::domain::{Access, ClientAddress, Endpoint, PoolMode, Refusal};
+use crate::pool::server::{Credentials, OpenError, ServerConnection};
+use crate::pool::{Refused, Slot};
+use crate::upstream::{LoggedIn, LoginFailure};
+
+/// Between two attempts on a node that does not take logins.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Who attempts, and as whom.
+pub struct Attempt<'a> {
+    /// The front door.
+    pub door: &'a FrontDoor,
+    /// The service and the way into it.
+    pub endpoint: &'a Endpoint,
+    /// What a connection is opened with.
+    pub parameters: &'a [(Bytes, Bytes)],
+    /// What logs the role in.
+    pub keys: &'a Keys,
+}
+
+/// Whether another attempt may help.
+pub enum Failure {
+    /// It may.
+    Passing(Departure),
+    /// It would end the same.
+    Final(Departure),
+}
+
+impl Failure {
+    fn into_departure(self) -> Departure {
+        match self {
+            Self::Passing(departure) | Self::Final(departure) => departure,
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Tries a step on the right node until it works, is final, or has taken
+    /// `failover_wait`. An order to leave ends it.
+    ///
+    /// # Errors
+    /// Why it was given up.
+    pub async fn until_given_up<'s, T>(
+        &'s self,
+        seat: &Seat,
+        step: impl Fn(Arc<Service>, Arc<Node>) -> BoxFuture<'s, Result<T, Failure>>,
+    ) -> Result<T, Departure> {
+        let give_up = Instant::now() + self.door.policy.load().failover_wait;
+        let mut changes = self.door.directory.subscribe();
+        let mut held = None;
+        loop {
+            if let Some(refusal) = seat.order().refusal() {
+                return Err(refusal.into());
+            }
+            let service = self.service(seat.occupant.address)?;
+            let done = match self.choose(&service) {
+                Ok(node) => step(service, node).await,
+                Err(failure) => Err(failure),
+            };
+            let failure = match done {
+                Ok(done) => return Ok(done),
+                Err(Failure::Final(departure)) => return Err(departure),
+                Err(Failure::Passing(departure)) => departure,
+            };
+            let most = self.door.policy.load().failover_max_held;
+            held = held.or_else(|| self.door.held.admit(&self.endpoint.service, most));
+            if held.is_none() || Instant::now() >= give_up {
+                return Err(failure);
+            }
+            let retry_at = (Instant::now() + RETRY).min(give_up);
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(retry_at) => {}
+            }
+        }
+    }
+
+    /// The service as it is now: allowlist and plan may have changed.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`].
+    pub fn service(&self, address: ClientAddress) -> Result<Arc<Service>, Departure> {
+        let service = self.door.directory.service(&self.endpoint.service);
+        match service {
+            Some(service) if service.allowlist.permits(&address) => Ok(service),
+            _ => Err(Refusal::NotPermitted { address }.into()),
+        }
+    }
+
+    fn choose(&self, service: &Service) -> Result<Arc<Node>, Failure> {
+        let refuse = |reason: &Unavailable| {
+            let (service, reason) = (service.name.clone(), reason.clone());
+            Failure::Passing(Refusal::NoPrimary { service, reason }.into())
+        };
+        match self.endpoint.access {
+            Access::ReadWrite => service.topology.primary.clone().map_err(|reason| refuse(&reason)),
+            Access::ReadOnly => {
+                Err(Failure::Final(refuse(&Unavailable::NoStandby).into_departure()))
+            }
+        }
+    }
+
+    /// A slot for a session.
+    ///
+    /// # Errors
+    /// [`Refusal::PlanFull`].
+    pub async fn session_slot(&self, service: &Service, node: &Node) -> Result<Slot, Failure> {
+        let policy = self.door.policy();
+        let slot = self.door.slots.session(node, policy.session_wait).await;
+        slot.map_err(|Refused { counts }| {
+            let mut plan_use = PlanUse {
+                plan: service.plan.name.to_string(),
+                used: counts.used(),
+                limit: counts.capacity,
+                pooled_port: policy.pooled_port.filter(|_| self.endpoint.mode == PoolMode::Session),
+                ..PlanUse::default()
+            };
+            self.door.roster.explain(&service.name, &mut plan_use);
+            Failure::Final(Refusal::PlanFull(Box::new(plan_use)).into())
+        })
+    }
+
+    /// Opens a connection with this slot and logs in.
+    ///
+    /// # Errors
+    /// Passing for trouble with the node, final for the server's own refusals.
+    pub async fn open(
+        &self,
+        node: &Arc<Node>,
+        slot: Slot,
+    ) -> Result<(ServerConnection, LoggedIn), Failure> {
+        let started = Instant::now();
+        let deadline = started + self.door.policy.load().server_connect_timeout;
+        let credentials = Credentials { parameters: self.parameters, keys: self.keys };
+        let nonce = random();
+        let opened = ServerConnection::open(
+            Arc::clone(node),
+            slot,
+            credentials,
+            &self.door.dialer,
+            &self.door.closer,
+            deadline,
+            &nonce,
+        );
+        match opened.await {
+            Ok(done) => {
+                let seconds = started.elapsed().as_secs_f64();
+                self.door.metrics.server_connected(self.endpoint.mode, seconds);
+                Ok(done)
+            }
+            Err(error) => Err(self.judge(node, &error)),
+        }
+    }
+
+    /// Trouble that may pass is reported and waited out; the server's own
+    /// refusals are the client's answer.
+    fn judge(&self, node: &Node, error: &OpenError) -> Failure {
+        let evidence = || {
+            tracing::info!(service = %node.service, node = %node.address, %error, "server login failed");
+            self.door.evidence.suspect(node);
+        };
+        match error {
+            OpenError::Dial(_) | OpenError::Timeout => {
+                evidence();
+                Failure::Passing(self.unreachable())
+            }
+            OpenError::Login(LoginFailure::Refused { sqlstate, messages }) => {
+                let answered = Departure::Answered(messages.clone());
+                if matches!(sqlstate.as_str(), "57P01" | "57P02" | "57P03") {
+                    evidence();
+                    return Failure::Passing(answered);
+                }
+                if matches!(sqlstate.as_str(), "28P01" | "28000") {
+                    // The verifier may have changed since it was looked up.
+                    let role = self.parameters.iter().find(|(name, _)| name == "user");
+                    let role = role.map(|(_, role)| String::from_utf8_lossy(role));
+                    self.door.verifiers.doubt(&node.service, &role.unwrap_or_default());
+                }
+                Failure::Final(answered)
+            }
+            OpenError::Login(LoginFailure::Io(_)) => {
+                evidence();
+                Failure::Passing(Refusal::ServerLogin(ServerLoginFailure::Broken).into())
+            }
+            OpenError::Login(failure) => {
+                tracing::warn!(service = %node.service, node = %node.address, %error, "server login failed");
+                Failure::Final(Refusal::ServerLogin(failure.kind()).into())
+            }
+        }
+    }
+
+    fn unreachable(&self) -> Departure {
+        let service = self.endpoint.service.clone();
+        Refusal::NoPrimary { service, reason: Unavailable::Unreachable }.into()
+    }
+}

@@ -1,0 +1,275 @@
+//! From the server connection to its client: what the client did not ask for
+//! is left out, what it hears in another form is rewritten, and reports are
+//! remembered.
+//!
+//! Nearly everything goes on as it came. Only the few short messages that may
+//! matter are held until they are complete.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::expected::{Expected, Reply};
+use super::upward::ClientState;
+use crate::state::reports::Reports;
+use crate::state::statements::ServerStatements;
+use crate::wire::answer::{self, Severity};
+use crate::wire::conversation::Conversation;
+use crate::wire::frame::{HEADER, Head};
+use crate::wire::login::error_field;
+
+/// The longest message that is held until it is complete.
+const LONGEST_HELD: usize = 64 * 1024;
+static PARSE_COMPLETE: [u8; HEADER] = [b'1', 0, 0, 0, 4];
+
+/// What the translation reads and writes.
+pub struct Exchange<'a> {
+    /// The client.
+    pub client: &'a mut ClientState,
+    /// The statements on the server.
+    pub statements: &'a mut ServerStatements,
+    /// The reported settings on the server.
+    pub reports: &'a mut Reports,
+    /// Both directions.
+    pub conversation: &'a mut Conversation,
+    /// What the server owes.
+    pub expected: &'a mut Expected,
+}
+
+/// The server's stream between two reads.
+#[derive(Debug, Default)]
+pub struct Downward {
+    partial: BytesMut,
+    /// Bytes of a message that goes on as it came, or that nobody hears.
+    passing: usize,
+    silent: bool,
+    garbled: bool,
+    /// A statement that was to prepare this connection for its client failed.
+    pub preparation_failed: bool,
+}
+
+/// What to send.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// All of the bytes as they came.
+    AsTheyCame,
+    /// What is in the buffer.
+    Rewritten,
+}
+
+/// What is done with a message.
+enum Verdict {
+    Forward,
+    Drop,
+    Replace(Bytes),
+}
+
+impl Downward {
+    /// Whether the client is between two messages.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.partial.is_empty() && (self.passing == 0 || self.silent) && !self.garbled
+    }
+
+    /// Translates the next bytes of the server.
+    pub fn translate(
+        &mut self,
+        input: &[u8],
+        exchange: &mut Exchange<'_>,
+        out: &mut BytesMut,
+    ) -> Sending {
+        if self.partial.is_empty() {
+            return self.run(input, exchange, out);
+        }
+        let mut rest = input;
+        while !rest.is_empty() && !self.partial.is_empty() {
+            let wanted = match self.partial.first_chunk::<HEADER>() {
+                None => HEADER - self.partial.len(),
+                Some(header) => (1 + length_of(header)).saturating_sub(self.partial.len()).max(1),
+            };
+            let (first, more) = rest.split_at(wanted.min(rest.len()));
+            self.partial.extend_from_slice(first);
+            rest = more;
+            let message = std::mem::take(&mut self.partial);
+            self.run_into(&message, exchange, out);
+        }
+        self.run_into(rest, exchange, out);
+        Sending::Rewritten
+    }
+
+    fn run_into(&mut self, input: &[u8], exchange: &mut Exchange<'_>, out: &mut BytesMut) {
+        if self.run(input, exchange, out) == Sending::AsTheyCame {
+            out.put_slice(input);
+        }
+    }
+
+    fn run(&mut self, input: &[u8], exchange: &mut Exchange<'_>, out: &mut BytesMut) -> Sending {
+        let (mut copied, mut at, mut rewritten) = (0, 0, false);
+        while at < input.len() {
+            let rest = &input[at..];
+            if self.passing > 0 || self.garbled {
+                let passed = if self.garbled { rest.len() } else { self.passing.min(rest.len()) };
+                self.passing = self.passing.saturating_sub(passed);
+                if self.silent {
+                    out.put_slice(&input[copied..at]);
+                    copied = at + passed;
+                    rewritten = true;
+                }
+                at += passed;
+                continue;
+            }
+            self.silent = false;
+            let Some((head, total)) = self.head(rest, exchange) else {
+                out.put_slice(&input[copied..at]);
+                self.partial.extend_from_slice(rest);
+                return Sending::Rewritten;
+            };
+            let available = total.min(rest.len());
+            match self.message(head, &rest[..available], exchange) {
+                Verdict::Forward => {}
+                verdict => {
+                    out.put_slice(&input[copied..at]);
+                    copied = at + available;
+                    rewritten = true;
+                    match verdict {
+                        Verdict::Replace(instead) => out.put_slice(&instead),
+                        Verdict::Forward | Verdict::Drop => self.silent = true,
+                    }
+                }
+            }
+            self.passing = total - available;
+            at += available;
+        }
+        if !rewritten {
+            return Sending::AsTheyCame;
+        }
+        out.put_slice(&input[copied.min(at)..at]);
+        Sending::Rewritten
+    }
+
+    /// The next message's header; `None` if it, or a message that must be
+    /// looked at whole, is not complete.
+    fn head(&mut self, rest: &[u8], exchange: &Exchange<'_>) -> Option<(Head, usize)> {
+        let header = rest.first_chunk::<HEADER>()?;
+        let length = length_of(header);
+        if length < 4 || length > 1 << 30 {
+            self.garbled = true;
+        }
+        let total = 1 + length.max(4);
+        let held = matches!(header[0], b'1' | b'3' | b'Z' | b'S' | b'E' | b'C')
+            || exchange.expected.is_silent(exchange.conversation.answering());
+        if held && rest.len() < total && total <= LONGEST_HELD {
+            return None;
+        }
+        let first = rest.get(HEADER).copied().unwrap_or_default();
+        let body = u32::try_from(total - HEADER).unwrap_or(u32::MAX);
+        Some((Head { kind: header[0], length: body, first }, total))
+    }
+
+    fn message(&mut self, head: Head, message: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
+        let group = exchange.conversation.answering();
+        let swallowed = exchange.conversation.from_server(head);
+        if swallowed > 0 {
+            exchange.expected.move_up(group, swallowed);
+        }
+        let body = &message[HEADER.min(message.len())..];
+        if exchange.expected.is_silent(group) {
+            return self.silent_message(head.kind, group, body, exchange);
+        }
+        match head.kind {
+            b'1' | b'3' => match exchange.expected.completed() {
+                Reply::Forward => Verdict::Forward,
+                Reply::Swallow => Verdict::Drop,
+                Reply::AsParsed => Verdict::Replace(Bytes::from_static(&PARSE_COMPLETE)),
+            },
+            b'S' => {
+                exchange.reports.take(body);
+                exchange.client.reports = exchange.reports.clone();
+                Verdict::Forward
+            }
+            b'C' => {
+                command_complete(body, exchange);
+                Verdict::Forward
+            }
+            b'E' => error(group, body, exchange),
+            b'Z' => {
+                exchange.expected.ready(group);
+                Verdict::Forward
+            }
+            _ => Verdict::Forward,
+        }
+    }
+
+    /// A message of a group that the client did not ask for.
+    fn silent_message(
+        &mut self,
+        kind: u8,
+        group: u64,
+        body: &[u8],
+        exchange: &mut Exchange<'_>,
+    ) -> Verdict {
+        match kind {
+            b'S' => exchange.reports.take(body),
+            b'1' | b'3' => {
+                exchange.expected.completed();
+            }
+            b'E' => {
+                self.preparation_failed = true;
+                exchange.expected.failed(
+                    group,
+                    &mut exchange.client.statements,
+                    exchange.statements,
+                );
+            }
+            b'Z' => exchange.expected.ready(group),
+            _ => {}
+        }
+        Verdict::Drop
+    }
+}
+
+/// What throws statements away says so in its tag.
+fn command_complete(body: &[u8], exchange: &mut Exchange<'_>) {
+    match body {
+        b"DISCARD ALL\0" => {
+            exchange.statements.clear();
+            exchange.client.statements.clear();
+            exchange.client.unnamed = None;
+            // The session is as it began: nothing holds it to its connection.
+            exchange.client.pins = crate::state::Pins::NONE;
+        }
+        b"DEALLOCATE ALL\0" => {
+            exchange.statements.clear();
+            exchange.client.statements.clear();
+            exchange.client.unnamed = None;
+        }
+        _ => {}
+    }
+}
+
+fn error(group: u64, body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
+    if is_stale_plan(body) {
+        // The server's plans of shared statements were made before a table was
+        // changed: they are prepared again when they are next used.
+        exchange.statements.clear_named();
+    }
+    let instead =
+        exchange.expected.failed(group, &mut exchange.client.statements, exchange.statements);
+    match instead {
+        Some(told) => {
+            let mut message = BytesMut::new();
+            answer::error(&mut message, Severity::Error, &told, None);
+            Verdict::Replace(message.freeze())
+        }
+        None => Verdict::Forward,
+    }
+}
+
+/// "cached plan must not change result type", in whatever language: the one
+/// error of this state that `RevalidateCachedQuery` raises.
+fn is_stale_plan(body: &[u8]) -> bool {
+    error_field(body, b'C') == Some(b"0A000")
+        && error_field(body, b'R') == Some(b"RevalidateCachedQuery")
+}
+
+fn length_of(header: &[u8; HEADER]) -> usize {
+    u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
+}

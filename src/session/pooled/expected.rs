@@ -1,0 +1,169 @@
+//! What the server still owes for the messages that were rewritten, added or
+//! left out: so that the client hears exactly what it asked for.
+//!
+//! A Parse of a statement that the server has already is sent as a Close of
+//! one that no server has: its answer comes at the right place, is skipped
+//! after an error as the Parse's would have been, and is turned into
+//! ParseComplete on its way to the client.
+//!
+//! Every entry belongs to the group of messages between two ReadyForQuery.
+//! After an error the server skips the rest of the group, so what its entries
+//! meant to do to the lists of statements has not happened, and is undone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::domain::refusal::Answer;
+use crate::state::statements::{ClientStatements, ServerStatements, Statement, StatementId};
+
+/// What becomes of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// The client hears it.
+    Forward,
+    /// The client did not ask.
+    Swallow,
+    /// The client hears ParseComplete for it.
+    AsParsed,
+}
+
+/// One answer that is owed.
+#[derive(Debug)]
+pub enum Owed {
+    /// ParseComplete.
+    Parsed {
+        /// What becomes of it.
+        reply: Reply,
+        /// The statement that is on the server with it.
+        on_server: Option<StatementId>,
+        /// The name that is the client's with it.
+        named: Option<Bytes>,
+    },
+    /// CloseComplete.
+    Closed {
+        /// What becomes of it.
+        reply: Reply,
+        /// The statement that is gone from the server with it.
+        from_server: Option<StatementId>,
+        /// The name that is the client's with it.
+        named: Option<Bytes>,
+        /// The name that is not the client's any more with it.
+        forgotten: Option<(Bytes, Arc<Statement>)>,
+    },
+    /// An error, in whose place the client hears this one.
+    Error(Box<Answer>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    group: u64,
+    owed: Owed,
+}
+
+/// All that is owed, in order.
+#[derive(Debug, Default)]
+pub struct Expected {
+    entries: VecDeque<Entry>,
+    /// Groups of which the client hears nothing.
+    silent: VecDeque<u64>,
+}
+
+impl Expected {
+    /// Whether nothing is owed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.silent.is_empty()
+    }
+
+    /// Something more is owed.
+    pub fn push(&mut self, group: u64, owed: Owed) {
+        self.entries.push_back(Entry { group, owed });
+    }
+
+    /// The client hears nothing of this group.
+    pub fn silence(&mut self, group: u64) {
+        self.silent.push_back(group);
+    }
+
+    /// Whether the client hears nothing of the group that is being answered.
+    #[must_use]
+    pub fn is_silent(&self, answering: u64) -> bool {
+        self.silent.front() == Some(&answering)
+    }
+
+    /// ParseComplete or CloseComplete has come: what becomes of it.
+    pub fn completed(&mut self) -> Reply {
+        match self.entries.pop_front().map(|entry| entry.owed) {
+            Some(Owed::Parsed { reply, .. } | Owed::Closed { reply, .. }) => reply,
+            Some(Owed::Error(_)) | None => Reply::Forward,
+        }
+    }
+
+    /// An error has come: the rest of its group is skipped. Returns the answer
+    /// that takes its place, if there is one.
+    pub fn failed(
+        &mut self,
+        answering: u64,
+        client: &mut ClientStatements,
+        server: &mut ServerStatements,
+    ) -> Option<Box<Answer>> {
+        let mut answer = None;
+        let mut first = true;
+        while self.entries.front().is_some_and(|entry| entry.group <= answering) {
+            let owed = self.entries.pop_front().map(|entry| entry.owed);
+            match owed {
+                Some(Owed::Error(instead)) if first => answer = Some(instead),
+                Some(owed) => undo(owed, client, server),
+                None => {}
+            }
+            first = false;
+        }
+        answer
+    }
+
+    /// ReadyForQuery has come for a group.
+    pub fn ready(&mut self, group: u64) {
+        if self.is_silent(group) {
+            self.silent.pop_front();
+        }
+    }
+
+    /// The server has swallowed Syncs: groups behind the one being answered
+    /// move up.
+    pub fn move_up(&mut self, answering: u64, by: u64) {
+        let groups = self.entries.iter_mut().map(|entry| &mut entry.group);
+        for group in groups.chain(&mut self.silent) {
+            if *group > answering {
+                *group = (*group - by).max(answering);
+            }
+        }
+    }
+}
+
+fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements) {
+    match owed {
+        Owed::Parsed { on_server, named, .. } => {
+            if let Some(id) = on_server {
+                server.remove(&id);
+            }
+            if let Some(name) = named {
+                client.remove(&name);
+            }
+        }
+        Owed::Closed { from_server, named, forgotten, .. } => {
+            if let Some(id) = from_server {
+                server.insert(id);
+            }
+            if let Some(name) = named {
+                client.remove(&name);
+            }
+            if let Some((name, statement)) = forgotten {
+                // It was there a moment ago, so there is room for it.
+                let _ = client.insert(name, statement);
+            }
+        }
+        Owed::Error(_) => {}
+    }
+}

@@ -1,0 +1,133 @@
+//! The login on the transaction endpoint (decision 13): the first of a pool
+//! leases a server connection, so that PostgreSQL answers for the role, the
+//! database and the startup settings; later ones hear what it said then.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::upward::ClientState;
+use super::{Member, Pooled};
+use crate::auth::client::Keys;
+use crate::directory::cancel_keys::Registration;
+use crate::directory::roster::{Activity, Seated};
+use crate::domain::PoolMode;
+use crate::pool::{Greeting, PoolKey};
+use crate::session::authenticate::{Known, unless_gone};
+use crate::session::cancel::{CancelTarget, cancel_key};
+use crate::session::door::random;
+use crate::session::farewell::{Acquaintance, turn_away};
+use crate::session::introduce::Client;
+use crate::session::login::{after_authentication, occupant, take_seat};
+use crate::session::{Departure, FrontDoor};
+use crate::state::Pins;
+use crate::state::statements::ClientStatements;
+use crate::wire::answer;
+use crate::wire::frame::HEADER;
+use crate::wire::login::parse_parameter;
+
+const APPLICATION_NAME: &str = "application_name";
+
+impl Known {
+    /// Whether the client gets a connection for each transaction. Replication
+    /// is a session for life on either port (decision 42).
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        let replication = self.parameters.iter().any(|(name, _)| name == "replication");
+        self.endpoint.mode == PoolMode::Transaction && !replication
+    }
+
+    /// Makes the client one of its pool's.
+    pub async fn join_pool(self, door: &FrontDoor) -> Option<Pooled> {
+        let Self { client, allowed: _, endpoint, role, parameters, keys, sasl_final } = self;
+        let Client { mut connection, address, version, stranger, clock, .. } = client;
+        drop(stranger);
+        let occupant = occupant(&endpoint, &role, &parameters, address);
+        let joined = async {
+            let seat = take_seat(door, occupant)?;
+            let mut member = Member::new(seat, &parameters, keys);
+            let greeting = unless_gone(&mut connection, member.greeting(door)).await??;
+            Ok::<_, Departure>((member, greeting))
+        };
+        let joined = joined.await;
+        door.metrics.login_answered(endpoint.mode, clock.came_at.elapsed().as_secs_f64());
+        match joined {
+            Ok((mut member, greeting)) => {
+                let mut out = sasl_final;
+                let long_key = version.has_long_cancel_keys();
+                let registration = member.greet(door, &mut out, &greeting, &parameters, long_key);
+                connection.send(&out).await.ok()?;
+                door.metrics.session_began(&endpoint.service, endpoint.mode);
+                Some(Pooled { connection, member, registration })
+            }
+            Err(departure) => {
+                let authenticated = Some((&endpoint.service, role.as_str()));
+                let departure = after_authentication(departure, sasl_final);
+                turn_away(door, connection, departure, Acquaintance { address, authenticated })
+                    .await;
+                None
+            }
+        }
+    }
+}
+
+impl Member {
+    fn new(seat: Seated, parameters: &[(Bytes, Bytes)], keys: Keys) -> Self {
+        let state = ClientState {
+            id: seat.id,
+            statements: ClientStatements::default(),
+            unnamed: None,
+            unnamed_count: 0,
+            reports: crate::state::reports::Reports::default(),
+            pins: Pins::NONE,
+        };
+        let target = Arc::new(CancelTarget::new(seat.occupant.endpoint.service.clone()));
+        Self { seat, state, key: PoolKey::new(parameters), keys, target, place: None }
+    }
+
+    /// Appends everything from `AuthenticationOk` to `ReadyForQuery`, with a
+    /// process id of Postern's own.
+    fn greet(
+        &mut self,
+        door: &FrontDoor,
+        out: &mut BytesMut,
+        greeting: &Greeting,
+        parameters: &[(Bytes, Bytes)],
+        long_key: bool,
+    ) -> Registration<CancelTarget> {
+        self.state.reports = greeting.reports.clone();
+        let application = parameters.iter().rev().find(|(name, _)| name == APPLICATION_NAME);
+        let application = application.map(|(_, value)| value.clone()).unwrap_or_default();
+        self.state.reports.set(APPLICATION_NAME, application.clone());
+        answer::authentication_ok(out);
+        put_greeting(out, &greeting.messages, &application);
+        let process_id = u32::from_be_bytes(random::<4>()) >> 1 | 1;
+        let key = cancel_key(long_key);
+        answer::backend_key(out, process_id, &key);
+        answer::ready(out);
+        self.seat.set_activity(Activity::Idle);
+        door.cancel_keys.register(process_id, &key, Arc::clone(&self.target))
+    }
+}
+
+/// The pool's messages, with the client's own application name.
+fn put_greeting(out: &mut BytesMut, mut messages: &[u8], application: &Bytes) {
+    while let Some(header) = messages.first_chunk::<HEADER>() {
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        let (message, rest) = messages.split_at((1 + length).min(messages.len()));
+        messages = rest;
+        let body = Bytes::copy_from_slice(&message[HEADER..]);
+        let name = parse_parameter(body).filter(|_| header[0] == b'S').map(|(name, _)| name);
+        if name.is_some_and(|name| name == APPLICATION_NAME.as_bytes()) {
+            let length = 4 + APPLICATION_NAME.len() + application.len() + 2;
+            out.put_u8(b'S');
+            out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+            for text in [APPLICATION_NAME.as_bytes(), application] {
+                out.put_slice(text);
+                out.put_u8(0);
+            }
+        } else {
+            out.put_slice(message);
+        }
+    }
+}

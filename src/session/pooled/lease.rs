@@ -1,0 +1,139 @@
+//! How a client gets a server connection: at once if one is idle, opened if
+//! there is a slot, otherwise in its turn.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::{Member, Place};
+use crate::directory::Node;
+use crate::domain::Refusal;
+use crate::pool::keeper::is_silent;
+use crate::pool::ledger::PoolId;
+use crate::pool::slots::{Grant, Leased};
+use crate::pool::{Greeting, NodeSlots, PooledServer, Slot};
+use crate::session::attempt::{Attempt, Failure};
+use crate::session::door::random;
+use crate::session::{Departure, FrontDoor};
+use crate::state::reports::Reports;
+
+/// As long as nobody waits in practice.
+const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Member {
+    /// An idle connection of the pool, if there is one at this moment and
+    /// nothing was published since the client's last look.
+    pub(super) fn lease_now(&mut self, door: &FrontDoor) -> Option<Box<PooledServer>> {
+        let place = self.place.as_ref().filter(|p| p.version == door.directory.version())?;
+        loop {
+            let mut server = place.slots.lease_idle(place.pool)?;
+            if is_silent(&mut server) {
+                return Some(server);
+            }
+            // It has closed while nobody looked: the closer sees to it.
+        }
+    }
+
+    /// A connection of the pool, whatever it takes.
+    ///
+    /// # Errors
+    /// Why there is none; the client may go on with its session.
+    pub(super) async fn lease(&mut self, door: &FrontDoor) -> Result<Box<PooledServer>, Departure> {
+        let version = door.directory.version();
+        let key = self.key.clone();
+        let endpoint = self.seat.occupant.endpoint.clone();
+        let attempt =
+            Attempt { door, endpoint: &endpoint, parameters: key.parameters(), keys: &self.keys };
+        let (attempt, key) = (&attempt, &key);
+        let leased = attempt.until_given_up(&self.seat, |_, node| {
+            Box::pin(async move {
+                let slots = door.slots.of(&node);
+                let pool = slots.pool(key);
+                let server = from_pool(attempt, &node, &slots, pool).await?;
+                Ok((server, Place { version, slots, pool }))
+            })
+        });
+        let (server, place) = tokio::select! {
+            leased = leased => leased?,
+            () = self.target.cancelled_while_waiting() => {
+                return Err(Refusal::CanceledWhileWaiting.into());
+            }
+        };
+        self.place = Some(place);
+        Ok(server)
+    }
+
+    /// What the servers of the pool say at login. The first of a pool leases a
+    /// connection to hear it.
+    ///
+    /// # Errors
+    /// What PostgreSQL does not like about role, database or settings.
+    pub(super) async fn greeting(&mut self, door: &FrontDoor) -> Result<Arc<Greeting>, Departure> {
+        let service = door.directory.service(&self.seat.occupant.endpoint.service);
+        if let Some(Ok(node)) = service.map(|service| service.topology.primary.clone()) {
+            let slots = door.slots.of(&node);
+            if let Some(greeting) = slots.greeting(slots.pool(&self.key)) {
+                return Ok(greeting);
+            }
+        }
+        let server = self.lease(door).await?;
+        server.give_back();
+        let place = self.place.as_ref();
+        let greeting = place.and_then(|place| place.slots.greeting(place.pool));
+        greeting.ok_or(Departure::Silent("the pool has said nothing"))
+    }
+}
+
+async fn from_pool(
+    attempt: &Attempt<'_>,
+    node: &Arc<Node>,
+    slots: &Arc<NodeSlots>,
+    pool: PoolId,
+) -> Result<Box<PooledServer>, Failure> {
+    loop {
+        let grant = match slots.lease(pool, Instant::now()) {
+            Leased::Now(grant) => grant,
+            Leased::Later(waiting) => {
+                let most = node.pooling.query_wait_timeout.unwrap_or(FOR_EVER);
+                match timeout(most, waiting).await {
+                    Ok(grant) => grant,
+                    Err(_) => return Err(Failure::Final(waited(node, most))),
+                }
+            }
+        };
+        match grant {
+            Grant::Connection(mut server) => {
+                if is_silent(&mut server) {
+                    return Ok(server);
+                }
+            }
+            Grant::Slot(slot) => return open(attempt, node, slots, pool, slot).await,
+        }
+    }
+}
+
+fn waited(node: &Node, most: Duration) -> Departure {
+    let pool_size = node.pooling.pool_size.unwrap_or(node.capacity).min(node.capacity);
+    Refusal::QueueTimeout { seconds: most.as_secs(), pool_size }.into()
+}
+
+async fn open(
+    attempt: &Attempt<'_>,
+    node: &Arc<Node>,
+    slots: &Arc<NodeSlots>,
+    pool: PoolId,
+    slot: Slot,
+) -> Result<Box<PooledServer>, Failure> {
+    let (server, logged_in) = attempt.open(node, slot).await?;
+    let reports = Reports::from_messages(&logged_in.greeting);
+    let messages = logged_in.greeting.freeze();
+    slots.greeted(pool, Greeting { messages, reports: reports.clone() });
+    Ok(PooledServer::new(server, pool, reports, jitter()))
+}
+
+/// Between 0.9 and 1.
+fn jitter() -> f64 {
+    let [random] = random::<1>();
+    1.0 - f64::from(random) / 2560.0
+}

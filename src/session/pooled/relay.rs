@@ -1,0 +1,580 @@
+//! The relay of a pooled client: one poll function over its connection and,
+//! while it has one, its server connection.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::downward::{self, Downward};
+use super::expected::Expected;
+use super::upward::{self, Skipping, Upward};
+use super::{Member, Pooled};
+use crate::directory::roster::{Activity, Order};
+use crate::domain::Refusal;
+use crate::domain::refusal::ServerLoginFailure;
+use crate::net::Connection;
+use crate::pool::PooledServer;
+use crate::session::authenticate::unless_gone;
+use crate::session::farewell::{Ending, LAST_WORDS, end_session, log_end, statement_refused};
+use crate::session::{Departure, FrontDoor};
+use crate::wire::answer;
+use crate::wire::conversation::{Conversation, TransactionStatus};
+use crate::wire::frame::HEADER;
+
+const SCRATCH: usize = 64 * 1024;
+const READS_PER_POLL: usize = 16;
+/// How long a query may go on whose client has closed its side.
+const ABANDONED_QUERY: Duration = Duration::from_secs(2);
+/// Between two looks at whether a cancel request is still under way.
+const CANCEL_TICK: Duration = Duration::from_millis(2);
+/// The longest message that is awaited whole before a connection is leased.
+const LONGEST_AWAITED: usize = 16 * 1024;
+
+/// What a worker thread lends to the poll that runs on it.
+struct Buffers {
+    scratch: Box<[u8]>,
+    out: BytesMut,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> =
+        RefCell::new(Buffers { scratch: vec![0; SCRATCH].into(), out: BytesMut::new() });
+}
+
+/// How a session ended.
+#[derive(Debug)]
+enum End {
+    Client,
+    Abandoned,
+    ClientLost(io::Error),
+    Server,
+    ServerLost(io::Error),
+    Preparation,
+    Ordered(Refusal),
+    Answered(bytes::Bytes),
+}
+
+/// What the poll function comes back with.
+enum Step {
+    /// The client has said something and has no connection.
+    NeedsServer,
+    /// The session is over.
+    End(End),
+}
+
+#[derive(Default)]
+struct Relay {
+    server: Option<Box<PooledServer>>,
+    conversation: Conversation,
+    expected: Expected,
+    upward: Upward,
+    downward: Downward,
+    /// Set while what the client sent is thrown away up to its Sync.
+    skipping: Option<Skipping>,
+    client_closed: bool,
+    abandoned: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pooled {
+    /// Serves the client until it goes or is sent away.
+    pub async fn serve(mut self, door: &FrontDoor) {
+        let began = Instant::now();
+        let mut relay = Relay::default();
+        let end = loop {
+            let step =
+                poll_fn(|cx| relay.poll(cx, &mut self.connection, &mut self.member, door)).await;
+            match step {
+                Step::End(end) => break end,
+                Step::NeedsServer => {
+                    if let Err(end) = self.bring_server(&mut relay, door).await {
+                        break end;
+                    }
+                }
+            }
+        };
+        self.farewell(relay, door, end, began).await;
+    }
+
+    /// Leases a connection for what the client has said; a refusal is its
+    /// answer, and its session goes on (decision 29).
+    async fn bring_server(&mut self, relay: &mut Relay, door: &FrontDoor) -> Result<(), End> {
+        let leased = Box::pin(self.member.lease(door));
+        let leased = match unless_gone(&mut self.connection, leased).await {
+            Ok(leased) => leased,
+            Err(_) => return Err(End::Client),
+        };
+        let _ = self.member.target.aim_at_nothing();
+        match leased {
+            Ok(server) => {
+                relay.server = Some(server);
+                Ok(())
+            }
+            Err(Departure::Refused(refusal)) if keeps_session(&refusal) => {
+                self.refuse(relay, door, &refusal).await.map_err(End::ClientLost)
+            }
+            Err(Departure::Refused(refusal)) => Err(End::Ordered(refusal)),
+            Err(Departure::Answered(messages)) => Err(End::Answered(messages)),
+            Err(Departure::Silent(_)) => Err(End::Client),
+        }
+    }
+
+    async fn refuse(
+        &mut self,
+        relay: &mut Relay,
+        door: &FrontDoor,
+        refusal: &Refusal,
+    ) -> io::Result<()> {
+        let mut skipping = Skipping::default();
+        let groups = skipping.skip(&mut self.connection.input);
+        let mut out = BytesMut::new();
+        for _ in 0..groups {
+            statement_refused(door, &mut out, &self.member.seat, refusal);
+            answer::ready(&mut out);
+        }
+        if skipping.awaits_sync() {
+            statement_refused(door, &mut out, &self.member.seat, refusal);
+            relay.skipping = Some(skipping);
+        }
+        self.connection.send(&out).await
+    }
+
+    async fn farewell(self, mut relay: Relay, door: &FrontDoor, end: End, began: Instant) {
+        let Self { mut connection, mut member, registration } = self;
+        drop(registration);
+        let told = relay.last_words(&end);
+        relay.let_go(&mut member, &end);
+        let mut said = BytesMut::new();
+        match (&end, &told) {
+            (End::Answered(messages), _) => said.extend_from_slice(messages),
+            (_, Some(refusal)) => end_session(door, &mut said, &member.seat, refusal),
+            _ => {}
+        }
+        if !matches!(end, End::ClientLost(_)) {
+            let close = async {
+                connection.send(&said).await?;
+                connection.close().await
+            };
+            let _ = timeout(LAST_WORDS, close).await;
+        }
+        let ending = Ending { reason: end.reason(), error: end.error(), told: told.as_ref() };
+        log_end(&member.seat, began.elapsed(), &ending);
+    }
+}
+
+/// Whether the client may try again in the same session.
+fn keeps_session(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::QueueTimeout { .. } | Refusal::CanceledWhileWaiting | Refusal::NoPrimary { .. }
+    )
+}
+
+impl End {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Client | Self::Abandoned => "client closed",
+            Self::ClientLost(_) => "client lost",
+            Self::Server => "server closed",
+            Self::ServerLost(_) | Self::Preparation => "server lost",
+            Self::Ordered(_) => "ended by the proxy",
+            Self::Answered(_) => "refused by the server",
+        }
+    }
+
+    fn error(&self) -> Option<&io::Error> {
+        match self {
+            Self::ClientLost(error) | Self::ServerLost(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Relay {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        member: &mut Member,
+        door: &FrontDoor,
+    ) -> Poll<Step> {
+        member.seat.listen(cx.waker());
+        let moved = BUFFERS.with_borrow_mut(|buffers| {
+            let moved = self.shuttle(cx, client, member, door, buffers);
+            buffers.out.clear();
+            moved
+        });
+        self.note_activity(member);
+        match moved {
+            Err(step) => Poll::Ready(step),
+            Ok(()) => match self.ordered(member) {
+                Some(refusal) => Poll::Ready(Step::End(End::Ordered(refusal))),
+                None => self.poll_abandoned(cx),
+            },
+        }
+    }
+
+    fn shuttle(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        member: &mut Member,
+        door: &FrontDoor,
+        buffers: &mut Buffers,
+    ) -> Result<(), Step> {
+        for _ in 0..READS_PER_POLL {
+            let moved = if self.server.is_some() {
+                self.exchange(cx, client, member, buffers).map_err(Step::End)?
+            } else {
+                self.listen(cx, client, member, door, buffers)?
+            };
+            if !moved {
+                return Ok(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Without a server connection: reads the client, and leases one when it
+    /// has said something. Returns whether anything was done.
+    fn listen(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        member: &mut Member,
+        door: &FrontDoor,
+        buffers: &mut Buffers,
+    ) -> Result<bool, Step> {
+        let lost = |error| Step::End(End::ClientLost(error));
+        if client.has_unsent() && !sent(client.poll_send(cx)).map_err(lost)? {
+            return Ok(false);
+        }
+        if member.seat.order() != Order::None {
+            // Between two transactions is the time to leave.
+            return Ok(false);
+        }
+        let Buffers { scratch, out } = buffers;
+        let early = client.input.split();
+        let bytes: &[u8] = if self.is_worth_a_lease(&early) {
+            &early
+        } else {
+            let read = match client.poll_fill(cx, scratch) {
+                Poll::Pending => {
+                    client.input.unsplit(early);
+                    return Ok(false);
+                }
+                Poll::Ready(Ok(0)) => return Err(Step::End(End::Client)),
+                Poll::Ready(Ok(read)) => read,
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+            };
+            if !early.is_empty() || !self.is_worth_a_lease(&scratch[..read]) {
+                client.input.unsplit(early);
+                client.input.extend_from_slice(&scratch[..read]);
+                self.skip(client).map_err(Step::End)?;
+                return Ok(true);
+            }
+            &scratch[..read]
+        };
+        if bytes[0] == b'X' {
+            return Err(Step::End(End::Client));
+        }
+        match member.lease_now(door) {
+            Some(server) => {
+                self.adopt(server, member, out);
+                member.seat.add_received(bytes.len());
+                self.send_up(cx, member, bytes, out).map_err(Step::End)?;
+                Ok(true)
+            }
+            None => {
+                let bytes = BytesMut::from(bytes);
+                client.input.unsplit(bytes);
+                Err(Step::NeedsServer)
+            }
+        }
+    }
+
+    /// Whether a message has come whole, or the beginning of a long one.
+    fn is_worth_a_lease(&self, bytes: &[u8]) -> bool {
+        let Some(header) = bytes.first_chunk::<HEADER>() else { return false };
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        self.skipping.is_none() && bytes.len() >= (1 + length).min(LONGEST_AWAITED)
+    }
+
+    /// Throws away what belongs to a batch that was refused.
+    fn skip(&mut self, client: &mut Connection) -> Result<(), End> {
+        let Some(skipping) = &mut self.skipping else { return Ok(()) };
+        let groups = skipping.skip(&mut client.input);
+        if !skipping.awaits_sync() {
+            self.skipping = None;
+        }
+        let mut out = BytesMut::new();
+        (0..groups).for_each(|_| answer::ready(&mut out));
+        client.queue(&out);
+        Ok(())
+    }
+
+    /// A connection is the client's now: what it believes of its settings is
+    /// made true ahead of its first message.
+    fn adopt(&mut self, server: Box<PooledServer>, member: &mut Member, out: &mut BytesMut) {
+        self.conversation = Conversation::after_login();
+        self.server = Some(server);
+        self.prepare(member, out);
+    }
+
+    fn prepare(&mut self, member: &mut Member, out: &mut BytesMut) {
+        let Some(server) = &mut self.server else { return };
+        let node = std::sync::Arc::clone(server.server().node());
+        member.target.aim_at(&node, server.server().backend());
+        if member.state.reports.replay(&server.reports, out) {
+            self.expected.silence(self.conversation.group());
+            self.conversation.from_client(b'Q');
+        }
+    }
+
+    /// With a server connection: one read from each side.
+    fn exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        member: &mut Member,
+        buffers: &mut Buffers,
+    ) -> Result<bool, End> {
+        let up = self.up(cx, client, member, buffers)?;
+        let down = self.down(cx, client, member, buffers)?;
+        if self.downward.preparation_failed {
+            return Err(End::Preparation);
+        }
+        let ended = self.conversation.is_terminated() || self.client_closed;
+        if ended && self.conversation.is_quiet() {
+            return Err(End::Client);
+        }
+        if self.is_done(member) {
+            self.give_back(member);
+            return Ok(true);
+        }
+        Ok(up || down)
+    }
+
+    fn up(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        member: &mut Member,
+        buffers: &mut Buffers,
+    ) -> Result<bool, End> {
+        let Some(server) = &mut self.server else { return Ok(false) };
+        let connection = server.server().connection();
+        if connection.has_unsent() && !sent(connection.poll_send(cx)).map_err(End::ServerLost)? {
+            return Ok(false);
+        }
+        if self.client_closed || self.conversation.is_terminated() {
+            return Ok(false);
+        }
+        let Buffers { scratch, out } = buffers;
+        let early = client.input.split();
+        let bytes: &[u8] = if early.is_empty() {
+            match client.poll_fill(cx, scratch) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0)) => {
+                    self.client_closed = true;
+                    return Ok(true);
+                }
+                Poll::Ready(Ok(read)) => &scratch[..read],
+                Poll::Ready(Err(error)) => return Err(End::ClientLost(error)),
+            }
+        } else {
+            &early
+        };
+        if out.is_empty() && self.conversation.group() == 0 && self.expected.is_empty() {
+            self.prepare(member, out);
+        }
+        member.seat.add_received(bytes.len());
+        self.send_up(cx, member, bytes, out)?;
+        Ok(true)
+    }
+
+    fn send_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        member: &mut Member,
+        bytes: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), End> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let mut exchange = upward::Exchange {
+            client: &mut member.state,
+            server: &mut server.statements,
+            conversation: &mut self.conversation,
+            expected: &mut self.expected,
+        };
+        let prepared = !out.is_empty();
+        let sending = self.upward.translate(bytes, &mut exchange, out);
+        if !member.state.pins.is_empty() {
+            server.set_pinned(true);
+        }
+        let connection = server.server().connection();
+        let pushed = match sending {
+            upward::Sending::AsTheyCame(length) if !prepared => {
+                connection.push(cx, &bytes[..length])
+            }
+            upward::Sending::AsTheyCame(length) => {
+                out.extend_from_slice(&bytes[..length]);
+                connection.push(cx, out)
+            }
+            upward::Sending::Rewritten => connection.push(cx, out),
+        };
+        out.clear();
+        pushed.map_err(End::ServerLost)
+    }
+
+    fn down(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        member: &mut Member,
+        buffers: &mut Buffers,
+    ) -> Result<bool, End> {
+        if client.has_unsent() && !sent(client.poll_send(cx)).map_err(End::ClientLost)? {
+            return Ok(false);
+        }
+        let Some(server) = &mut self.server else { return Ok(false) };
+        let Buffers { scratch, out } = buffers;
+        let read = match server.server().connection().poll_fill(cx, scratch) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Ok(0)) => return Err(End::Server),
+            Poll::Ready(Ok(read)) => read,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Err(End::Server);
+            }
+            Poll::Ready(Err(error)) => return Err(End::ServerLost(error)),
+        };
+        let mut exchange = downward::Exchange {
+            client: &mut member.state,
+            statements: &mut server.statements,
+            reports: &mut server.reports,
+            conversation: &mut self.conversation,
+            expected: &mut self.expected,
+        };
+        let sending = self.downward.translate(&scratch[..read], &mut exchange, out);
+        let bytes = match sending {
+            downward::Sending::AsTheyCame => &scratch[..read],
+            downward::Sending::Rewritten => &out[..],
+        };
+        member.seat.add_sent(bytes.len());
+        let pushed = client.push(cx, bytes);
+        out.clear();
+        pushed.map_err(End::ClientLost)?;
+        Ok(true)
+    }
+
+    /// Whether nothing of this client is left on the connection.
+    fn is_done(&self, member: &Member) -> bool {
+        self.conversation.is_idle()
+            && self.conversation.group() > 0
+            && self.expected.is_empty()
+            && member.state.pins.is_empty()
+            && self.upward.is_between_messages()
+            && self.downward.is_between_messages()
+            && !self.upward.is_garbled()
+    }
+
+    fn give_back(&mut self, member: &mut Member) {
+        let Some(mut server) = self.server.take() else { return };
+        if server.server().connection().has_unsent() {
+            drop(server);
+            return;
+        }
+        match member.target.aim_at_nothing() {
+            None => server.give_back(),
+            // The connection goes to nobody else while a cancel is under way.
+            Some(under_way) => {
+                tokio::spawn(async move {
+                    while under_way.is_pending() {
+                        sleep(CANCEL_TICK).await;
+                    }
+                    server.give_back();
+                });
+            }
+        }
+    }
+
+    /// The session is over: its connection goes back if it is clean.
+    fn let_go(&mut self, member: &mut Member, end: &End) {
+        let clean = self.conversation.is_idle() && self.is_done(member);
+        match (end, self.server.is_some()) {
+            (End::Server, true) => {
+                if let Some(server) = self.server.take() {
+                    server.closed();
+                }
+            }
+            (End::Client | End::ClientLost(_) | End::Ordered(_), true) if clean => {
+                self.give_back(member);
+            }
+            _ => {
+                let busy = !self.conversation.is_quiet();
+                let _ = member.target.aim_at_nothing();
+                if let Some(mut server) = self.server.take() {
+                    server.server().set_busy(busy);
+                }
+            }
+        }
+    }
+
+    fn note_activity(&self, member: &Member) {
+        let activity = match (&self.server, self.conversation.status()) {
+            (None, _) => Activity::Idle,
+            (Some(_), _) if !self.conversation.is_quiet() => Activity::Active,
+            (Some(_), TransactionStatus::Idle) => Activity::Idle,
+            (Some(_), _) => Activity::IdleInTransaction,
+        };
+        member.seat.set_activity(activity);
+    }
+
+    fn ordered(&self, member: &Member) -> Option<Refusal> {
+        let order = member.seat.order();
+        let now = match order {
+            Order::None => false,
+            Order::Drain => self.server.is_none() || self.conversation.is_idle(),
+            Order::Leave | Order::NotPermitted => true,
+        };
+        order.refusal().filter(|_| now)
+    }
+
+    fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if !self.client_closed {
+            return Poll::Pending;
+        }
+        let timer = self.abandoned.get_or_insert_with(|| Box::pin(sleep(ABANDONED_QUERY)));
+        timer.as_mut().poll(cx).map(|()| Step::End(End::Abandoned))
+    }
+
+    fn last_words(&self, end: &End) -> Option<Refusal> {
+        let can_tell =
+            self.downward.is_between_messages() && !self.upward.is_garbled() && !self.client_closed;
+        let refusal = match end {
+            End::Client | End::Abandoned | End::ClientLost(_) | End::Answered(_) => None,
+            End::Ordered(refusal) => Some(refusal.clone()),
+            End::Preparation => Some(Refusal::ServerLogin(ServerLoginFailure::Broken)),
+            End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
+            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+                Some(Refusal::ServerLost)
+            }
+            End::Server | End::ServerLost(_) => Some(Refusal::OutcomeUnknown),
+        };
+        refusal.filter(|_| can_tell)
+    }
+}
+
+fn sent(poll: Poll<io::Result<()>>) -> io::Result<bool> {
+    match poll {
+        Poll::Ready(Ok(())) => Ok(true),
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => Ok(false),
+    }
+}

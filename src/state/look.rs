@@ -1,0 +1,138 @@
+//! The look at a text: what it may leave behind on its server connection.
+//!
+//! Every simple query and every text to be prepared passes here, so nearly all
+//! of them must pay nearly nothing. First the filter of `prefilter.rs` searches
+//! the bytes for words that could matter; only where it finds one, the text is
+//! read token by token and the verdict is exact about strings, comments and
+//! where a statement starts.
+//!
+//! Cost, measured in release mode on one core of an EPYC server: 40 ns for a
+//! pgbench statement, 20 µs for an INSERT of 64 KiB, 0.2 µs for a `SET`.
+//! Reading is linear in the text: 0.3 ns for a byte of a long string, 12 ns for
+//! a token, 20 ns for a byte of the worst text that could be made up. Memory is
+//! allocated for the commands about prepared statements, and for nothing else.
+
+use super::body::is_temporary_schema;
+use super::commands;
+use super::functions;
+use super::lexer::{Kind, Token, Tokens};
+use super::pin::{PinReason, Pins};
+use super::prefilter;
+use super::settings::{self, Change};
+use super::statement_commands::StatementCommand;
+
+/// The longest suspicious text that is read, in bytes (decision 25); longer
+/// ones pin as [`PinReason::Unparsed`].
+pub const LONGEST_READ: usize = 256 * 1024;
+
+/// What a text may do to the state of its session.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Look {
+    /// State that holds the client to this connection.
+    pub pins: Pins,
+    /// Whether a setting may change that the server reports, and nothing needs
+    /// to be pinned for it.
+    pub reported_setting: bool,
+    /// What happens to prepared statements, in the order of the text; at most
+    /// one for ten bytes of [`LONGEST_READ`].
+    pub statements: Vec<StatementCommand>,
+}
+
+impl Look {
+    /// The verdict on nearly every text.
+    pub const NOTHING: Self =
+        Self { pins: Pins::NONE, reported_setting: false, statements: Vec::new() };
+
+    /// Whether the text leaves nothing behind that this module knows of.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.pins.is_empty() && !self.reported_setting && self.statements.is_empty()
+    }
+
+    pub(super) fn change(&mut self, change: Change) {
+        match change {
+            Change::Passing => {}
+            Change::Reported => self.reported_setting = true,
+            Change::Pinning(reason) => self.pins.insert(reason),
+        }
+    }
+}
+
+/// Looks at `text` as a server whose `standard_conforming_strings` has this
+/// value understands it: one statement or several, without the final zero
+/// byte of the message.
+#[must_use]
+pub fn look(text: &[u8], standard_conforming_strings: bool) -> Look {
+    if !prefilter::may_leave_state(text) {
+        return Look::NOTHING;
+    }
+    if text.len() > LONGEST_READ {
+        return Look { pins: PinReason::Unparsed.into(), ..Look::NOTHING };
+    }
+    read(text, standard_conforming_strings)
+}
+
+/// The exact look, statement by statement.
+fn read(text: &[u8], standard_conforming_strings: bool) -> Look {
+    let mut found = Look::NOTHING;
+    let mut tokens = Tokens::new(text, standard_conforming_strings);
+    while tokens.peek().is_some() {
+        commands::start(tokens.clone(), &mut found);
+        statement(&mut tokens, standard_conforming_strings, &mut found);
+    }
+    found
+}
+
+/// What may stand anywhere in a statement; takes its tokens, and the semicolon
+/// behind them.
+fn statement(tokens: &mut Tokens, standard_conforming_strings: bool, found: &mut Look) {
+    let mut before = None;
+    while let Some(token) = tokens.next().filter(|token| !token.is_symbol(b';')) {
+        match token.kind {
+            Kind::Symbol => symbol(before, &token, tokens, found),
+            Kind::Word => word(before, &token, tokens, found),
+            Kind::UnicodeIdentifier => found.pins.insert(PinReason::Unparsed),
+            Kind::String if !standard_conforming_strings && token.text.contains(&b'\\') => {
+                found.pins.insert(PinReason::Unparsed);
+            }
+            _ => {}
+        }
+        before = Some(token);
+    }
+}
+
+/// A call of a function, or an object in the schema of temporary ones.
+fn symbol(before: Option<Token>, symbol: &Token, rest: &Tokens, found: &mut Look) {
+    let Some(name) = before.filter(Token::is_identifier) else {
+        return;
+    };
+    match symbol.text {
+        b"(" => call(&name, rest.clone(), found),
+        b"." if is_temporary_schema(name.content()) => {
+            found.pins.insert(PinReason::TemporaryObject);
+        }
+        _ => {}
+    }
+}
+
+fn call(function: &Token, arguments: Tokens, found: &mut Look) {
+    if let Some(change) = settings::call(function, arguments) {
+        found.change(change);
+    } else if let Some(reason) = functions::pin_of_call(function) {
+        found.pins.insert(reason);
+    }
+}
+
+/// `SELECT … INTO TEMPORARY …`.
+fn word(before: Option<Token>, word: &Token, rest: &Tokens, found: &mut Look) {
+    let is_target = |token: Token| token.is_word("insert") || token.is_word("merge");
+    if word.is_word("into")
+        && !before.is_some_and(is_target)
+        && commands::is_into_temporary(rest.clone())
+    {
+        found.pins.insert(PinReason::TemporaryObject);
+    }
+}
+
+#[cfg(test)]
+mod tests;

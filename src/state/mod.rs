@@ -1,0 +1,36 @@
+//! What a session leaves behind on a PostgreSQL connection.
+//!
+//! With transaction pooling a client's next transaction may run on another
+//! connection. [`look()`] reads one SQL text and says what state it may create
+//! that the next connection would lack; [`may_fold_dates`] says whether a
+//! text means something else when it is prepared on another day.
+//!
+//! Nothing here has a socket, a clock or a memory: a text goes in, a verdict
+//! comes out. Verdicts may be too strict, never too lenient: a text that
+//! PostgreSQL accepts and that creates such state gets its verdict, and what
+//! is not seen is named here:
+//!
+//! - what happens inside functions and procedures that the text calls, except
+//!   those of PostgreSQL itself that [`functions`] lists;
+//! - SQL that is put together at run time out of pieces of words;
+//! - texts in a client encoding in which a byte below 0x80 may be the second
+//!   half of a character (BIG5, GB18030, GBK, JOHAB, SJIS, UHC): PostgreSQL
+//!   converts them before it reads them, and here they are read as they come.
+
+mod body;
+mod commands;
+pub mod dates;
+pub mod functions;
+pub mod lexer;
+pub mod look;
+pub mod pin;
+mod prefilter;
+pub mod reports;
+mod settings;
+pub mod statement_commands;
+pub mod statements;
+
+pub use dates::may_fold_dates;
+pub use look::{LONGEST_READ, Look, look};
+pub use pin::{PinReason, Pins};
+pub use statement_commands::{Discard, StatementCommand, StatementName};

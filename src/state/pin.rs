@@ -1,0 +1,171 @@
+//! Why a client keeps its server connection beyond the transaction.
+//!
+//! One name per kind of state that cannot be carried to another connection
+//! (decision 22). Pins are counted by these names, so they never change.
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
+
+/// A kind of session state that holds a client to its server connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum PinReason {
+    /// A setting that PostgreSQL does not report, or the random seed.
+    Setting,
+    /// `SET ROLE`, `SET SESSION AUTHORIZATION`.
+    Role,
+    /// `LISTEN`.
+    Listen,
+    /// SQL `PREPARE`.
+    SqlPrepare,
+    /// A temporary table, view, sequence, function, type or replication slot.
+    TemporaryObject,
+    /// An advisory lock of the session, not of the transaction.
+    AdvisoryLock,
+    /// A cursor `WITH HOLD`.
+    HeldCursor,
+    /// `LOAD`.
+    Load,
+    /// A use of what `nextval` left: `currval`, `lastval`.
+    Sequence,
+    /// A replication origin, set up for the session.
+    ReplicationOrigin,
+    /// A base backup, to be stopped by the session that started it.
+    Backup,
+    /// The text was suspicious, and too long or too strange to read.
+    Unparsed,
+}
+
+impl PinReason {
+    /// All of them, in the order of their bits.
+    pub const ALL: [Self; 12] = [
+        Self::Setting,
+        Self::Role,
+        Self::Listen,
+        Self::SqlPrepare,
+        Self::TemporaryObject,
+        Self::AdvisoryLock,
+        Self::HeldCursor,
+        Self::Load,
+        Self::Sequence,
+        Self::ReplicationOrigin,
+        Self::Backup,
+        Self::Unparsed,
+    ];
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Setting => "setting",
+            Self::Role => "role",
+            Self::Listen => "listen",
+            Self::SqlPrepare => "sql_prepare",
+            Self::TemporaryObject => "temporary_object",
+            Self::AdvisoryLock => "advisory_lock",
+            Self::HeldCursor => "held_cursor",
+            Self::Load => "load",
+            Self::Sequence => "sequence",
+            Self::ReplicationOrigin => "replication_origin",
+            Self::Backup => "backup",
+            Self::Unparsed => "unparsed",
+        }
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u8
+    }
+}
+
+/// A set of reasons; two bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Pins(u16);
+
+impl Pins {
+    /// No reason: the connection may go on to another client.
+    pub const NONE: Self = Self(0);
+
+    /// Whether there is no reason.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `reason` is among them.
+    #[must_use]
+    pub const fn contains(self, reason: PinReason) -> bool {
+        self.0 & reason.bit() != 0
+    }
+
+    /// Whether every reason of `other` is among them.
+    #[must_use]
+    pub const fn includes(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Adds one reason.
+    pub const fn insert(&mut self, reason: PinReason) {
+        self.0 |= reason.bit();
+    }
+
+    /// The reasons, in the order of [`PinReason::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = PinReason> {
+        PinReason::ALL.into_iter().filter(move |reason| self.contains(*reason))
+    }
+}
+
+impl From<PinReason> for Pins {
+    fn from(reason: PinReason) -> Self {
+        Self(reason.bit())
+    }
+}
+
+impl FromIterator<PinReason> for Pins {
+    fn from_iter<I: IntoIterator<Item = PinReason>>(reasons: I) -> Self {
+        reasons.into_iter().fold(Self::NONE, |pins, reason| pins | reason.into())
+    }
+}
+
+impl BitOr for Pins {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Pins {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Pins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_bit_and_label() {
+        let bits: BTreeSet<u16> = PinReason::ALL.into_iter().map(PinReason::bit).collect();
+        let labels: BTreeSet<&str> = PinReason::ALL.into_iter().map(PinReason::label).collect();
+        assert_eq!((bits.len(), labels.len()), (PinReason::ALL.len(), PinReason::ALL.len()));
+    }
+
+    #[test]
+    fn a_set_holds_what_was_put_in() {
+        let mut pins = Pins::from(PinReason::Unparsed);
+        pins.insert(PinReason::Setting);
+        assert_eq!(pins.iter().collect::<Vec<_>>(), [PinReason::Setting, PinReason::Unparsed]);
+        assert!(pins.includes(PinReason::Setting.into()));
+        assert!(!Pins::NONE.includes(pins) && pins.includes(Pins::NONE));
+        assert_eq!(format!("{pins:?}"), "{Setting, Unparsed}");
+    }
+}

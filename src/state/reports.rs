@@ -1,0 +1,181 @@
+//! The settings that PostgreSQL reports by ParameterStatus and that any client
+//! may change: they are replayed when a connection changes hands (decision
+//! 23), so using them costs no pin.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::wire::frame::HEADER;
+use crate::wire::login::parse_parameter;
+
+/// The replayed settings, as PostgreSQL spells them in its reports.
+pub const REPLAYED: [&str; 6] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "standard_conforming_strings",
+];
+
+/// The values of the replayed settings, of a client or on a server.
+#[derive(Debug, Clone, Default)]
+pub struct Reports(Arc<[Bytes; REPLAYED.len()]>);
+
+impl PartialEq for Reports {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Reports {}
+
+impl Reports {
+    /// The values that whole messages report; what they do not report is
+    /// empty.
+    #[must_use]
+    pub fn from_messages(messages: &[u8]) -> Self {
+        let mut reports = Self::default();
+        reports.take_messages(messages);
+        reports
+    }
+
+    /// Takes the reports among whole messages; other messages are passed over.
+    pub fn take_messages(&mut self, mut messages: &[u8]) {
+        while messages.len() >= HEADER {
+            let length = u32::from_be_bytes([messages[1], messages[2], messages[3], messages[4]]);
+            let end = (1 + length as usize).min(messages.len());
+            if messages[0] == b'S' {
+                self.take(&messages[HEADER.min(end)..end]);
+            }
+            messages = &messages[end..];
+        }
+    }
+
+    /// Takes the body of one ParameterStatus.
+    pub fn take(&mut self, body: &[u8]) {
+        let Some((name, value)) = parse_parameter(Bytes::copy_from_slice(body)) else { return };
+        if let Some(at) = REPLAYED.iter().position(|known| name == known.as_bytes())
+            && self.0[at] != value
+        {
+            Arc::make_mut(&mut self.0)[at] = value;
+        }
+    }
+
+    /// Sets the value of a setting by name, as a client's startup packet does.
+    pub fn set(&mut self, name: &str, value: Bytes) {
+        if let Some(at) = REPLAYED.iter().position(|known| *known == name) {
+            Arc::make_mut(&mut self.0)[at] = value;
+        }
+    }
+
+    /// The value of a setting.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Bytes> {
+        REPLAYED.iter().position(|known| *known == name).map(|at| &self.0[at])
+    }
+
+    /// Whether a backslash in a plain string constant is a plain character.
+    #[must_use]
+    pub fn has_standard_strings(&self) -> bool {
+        self.get("standard_conforming_strings").is_none_or(|value| value != "off")
+    }
+
+    /// Appends one Query that makes `server` equal to these values, and says
+    /// whether there is anything to do.
+    pub fn replay(&self, server: &Self, out: &mut BytesMut) -> bool {
+        if self == server {
+            return false;
+        }
+        let start = out.len();
+        out.put_slice(b"Q\0\0\0\0");
+        for (at, name) in REPLAYED.iter().enumerate() {
+            if self.0[at] != server.0[at] {
+                out.put_slice(b"SET ");
+                out.put_slice(name.as_bytes());
+                out.put_slice(b" TO ");
+                put_literal(out, &self.0[at], server.has_standard_strings());
+                out.put_slice(b";");
+            }
+        }
+        out.put_u8(0);
+        let length = u32::try_from(out.len() - start - 1).expect("a few short settings");
+        out[start + 1..start + HEADER].copy_from_slice(&length.to_be_bytes());
+        true
+    }
+
+    /// A number that differs where literals of dates and strings may be read
+    /// differently: part of a shared statement's identity (decision 26).
+    #[must_use]
+    pub fn reading(&self) -> Vec<u8> {
+        let counts = ["DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings"];
+        let values = counts.iter().filter_map(|name| self.get(name));
+        values.flat_map(|value| value.iter().copied().chain([0])).collect()
+    }
+}
+
+/// A string constant: quotes doubled; backslashes doubled where they escape.
+fn put_literal(out: &mut BytesMut, value: &[u8], standard_strings: bool) {
+    out.put_u8(b'\'');
+    for &byte in value {
+        if byte == b'\'' || (byte == b'\\' && !standard_strings) {
+            out.put_u8(byte);
+        }
+        out.put_u8(byte);
+    }
+    out.put_u8(b'\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(name: &str, value: &str) -> Vec<u8> {
+        let mut message = vec![b'S'];
+        message.extend(u32::try_from(name.len() + value.len() + 6).unwrap().to_be_bytes());
+        message.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        message
+    }
+
+    fn replayed(wanted: &Reports, server: &Reports) -> String {
+        let mut out = BytesMut::new();
+        assert!(wanted.replay(server, &mut out));
+        assert_eq!(out[0], b'Q');
+        assert_eq!(u32::from_be_bytes(out[1..5].try_into().unwrap()) as usize, out.len() - 1);
+        String::from_utf8(out[5..out.len() - 1].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn d25_only_what_differs_is_replayed() {
+        let server = Reports::from_messages(
+            &[
+                status("TimeZone", "UTC"),
+                status("DateStyle", "ISO, MDY"),
+                status("is_superuser", "on"),
+            ]
+            .concat(),
+        );
+        let mut client = server.clone();
+        assert!(!client.replay(&server, &mut BytesMut::new()));
+        client.take_messages(&status("TimeZone", "Europe/Berlin"));
+        assert_eq!(replayed(&client, &server), "SET TimeZone TO 'Europe/Berlin';");
+    }
+
+    #[test]
+    fn d24_values_are_quoted_as_the_server_reads_them() {
+        let mut client = Reports::default();
+        client.set("application_name", Bytes::from_static(b"it's \\ here"));
+        let standard = Reports::default();
+        assert_eq!(replayed(&client, &standard), "SET application_name TO 'it''s \\ here';");
+        let mut old = Reports::default();
+        old.set("standard_conforming_strings", Bytes::from_static(b"off"));
+        client.set("standard_conforming_strings", Bytes::from_static(b"off"));
+        assert_eq!(replayed(&client, &old), "SET application_name TO 'it''s \\\\ here';");
+        let empty = Reports::default();
+        client = empty.clone();
+        let mut named = Reports::default();
+        named.set("application_name", Bytes::from_static(b"x"));
+        assert_eq!(replayed(&client, &named), "SET application_name TO '';");
+    }
+}

@@ -1,0 +1,519 @@
+//! The transaction endpoint: a server connection for each transaction, and
+//! nothing lost or leaked by it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::raw::{Message, Raw, V3_0, message};
+use super::stage::{PASSWORD, Stage, Wanted, eventually, psql, server, stdout};
+
+/// A stage whose pools hold one server connection.
+fn narrow() -> Stage {
+    Stage::new(&Wanted { settings: &[("services", "pool_size = 1")], ..Wanted::default() })
+}
+
+fn pooled_with(stage: &Stage, further: &[(&str, &str)]) -> Raw {
+    let mut raw = Raw::connect(stage.transaction_port);
+    let user = format!("{}.orders", stage.role);
+    let mut parameters = vec![("user", user.as_str()), ("database", stage.role.as_str())];
+    parameters.extend(further);
+    raw.startup(V3_0, &parameters);
+    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
+    raw.read_until(b'Z');
+    raw
+}
+
+fn pooled(stage: &Stage) -> Raw {
+    pooled_with(stage, &[])
+}
+
+/// The transaction endpoint's URI, without TLS.
+fn transaction_uri(stage: &Stage) -> String {
+    let (session, transaction) = (stage.session_port, stage.transaction_port);
+    stage.plain_uri("").replace(&session.to_string(), &transaction.to_string())
+}
+
+fn direct(stage: &Stage) -> Raw {
+    let mut raw = Raw::connect(server().port());
+    raw.startup(V3_0, &[("user", &stage.role), ("database", &stage.role)]);
+    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
+    raw.read_until(b'Z');
+    raw
+}
+
+/// The first column of the first row.
+fn value(messages: &[Message]) -> String {
+    let row = messages.iter().find(|m| m.kind == b'D').unwrap_or_else(|| panic!("{messages:?}"));
+    let length = i32::from_be_bytes(row.body[2..6].try_into().unwrap());
+    let length = usize::try_from(length).unwrap();
+    String::from_utf8(row.body[6..6 + length].to_vec()).unwrap()
+}
+
+fn ask(raw: &mut Raw, sql: &str) -> String {
+    raw.query(sql);
+    value(&raw.read_until(b'Z'))
+}
+
+fn run(raw: &mut Raw, sql: &str) {
+    raw.query(sql);
+    let messages = raw.read_until(b'Z');
+    assert!(messages.iter().all(|m| m.kind != b'E'), "{sql}: {messages:?}");
+}
+
+fn parse(name: &str, sql: &str) -> Vec<u8> {
+    message(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat())
+}
+
+fn bind(name: &str) -> Vec<u8> {
+    message(b'B', &[b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"].concat())
+}
+
+fn execute() -> Vec<u8> {
+    message(b'E', b"\0\0\0\0\0")
+}
+
+fn sync() -> Vec<u8> {
+    message(b'S', b"")
+}
+
+fn close(name: &str) -> Vec<u8> {
+    message(b'C', &[b"S", name.as_bytes(), b"\0"].concat())
+}
+
+fn describe(name: &str) -> Vec<u8> {
+    message(b'D', &[b"S", name.as_bytes(), b"\0"].concat())
+}
+
+fn send(raw: &mut Raw, messages: &[Vec<u8>]) -> Vec<Message> {
+    raw.send(&messages.concat());
+    raw.read_until(b'Z')
+}
+
+fn kinds(messages: &[Message]) -> String {
+    messages.iter().map(|m| char::from(m.kind)).collect()
+}
+
+#[test]
+fn many_clients_share_one_server_connection() {
+    let stage = narrow();
+    let mut clients: Vec<_> = (0..20).map(|_| pooled(&stage)).collect();
+    let pids: HashSet<_> =
+        clients.iter_mut().map(|raw| ask(raw, "SELECT pg_backend_pid()")).collect();
+    assert_eq!(pids.len(), 1);
+    std::thread::scope(|scope| {
+        for (n, raw) in clients.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let sql = format!("SELECT '{n}/{round}'");
+                    assert_eq!(ask(raw, &sql), format!("{n}/{round}"));
+                }
+            });
+        }
+    });
+    let node = server().address().to_string();
+    let series =
+        format!("postern_server_connections{{node=\"{node}\",service=\"orders\",state=\"idle\"}}");
+    eventually("one idle connection", || stage.metric(&series) == 1.0);
+}
+
+#[test]
+fn a_transaction_keeps_its_connection_and_others_wait() {
+    let stage = narrow();
+    let (mut first, mut second) = (pooled(&stage), pooled(&stage));
+    run(&mut first, "BEGIN");
+    run(&mut first, "CREATE TABLE mine (n integer)");
+    second.query("SELECT 'waited'");
+    second.socket().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(second.try_read().is_err());
+    second.socket().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    run(&mut first, "ROLLBACK");
+    assert_eq!(value(&second.read_until(b'Z')), "waited");
+}
+
+#[test]
+fn d34_whoever_waits_too_long_hears_it_and_goes_on() {
+    let stage = Stage::new(&Wanted {
+        settings: &[("services", "pool_size = 1"), ("services", "query_wait_timeout = \"300ms\"")],
+        ..Wanted::default()
+    });
+    let (mut holder, mut waiter) = (pooled(&stage), pooled(&stage));
+    run(&mut holder, "BEGIN");
+    // Decision 29: a pipeline's every group is refused, not only its first.
+    let pipeline = [
+        message(b'Q', b"BEGIN\0"),
+        message(b'Q', b"SELECT 'lost'\0"),
+        parse("", "SELECT 2"),
+        sync(),
+    ];
+    waiter.send(&pipeline.concat());
+    for _ in 0..3 {
+        let messages = waiter.read_until(b'Z');
+        assert_eq!(kinds(&messages), "EZ");
+        assert_eq!(messages[0].sqlstate(), "53300");
+        assert_eq!(messages[0].field(b'S').unwrap(), "ERROR");
+        assert_eq!(messages[1].body, b"I");
+    }
+    run(&mut holder, "COMMIT");
+    assert_eq!(ask(&mut waiter, "SELECT 'alive'"), "alive");
+}
+
+#[test]
+fn b09_a_cancel_while_waiting_frees_the_place() {
+    let stage = narrow();
+    let mut holder = pooled(&stage);
+    let uri = transaction_uri(&stage);
+    let config: tokio_postgres::Config = uri.parse().unwrap();
+    stage.block_on(async {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        run(&mut holder, "BEGIN");
+        let token = client.cancel_token();
+        let cancel = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        };
+        let (query, ()) = tokio::join!(client.simple_query("SELECT 1"), cancel);
+        assert_eq!(query.unwrap_err().code().unwrap().code(), "57014");
+        let counts = stage.postern().door().slots.counts()[0].counts;
+        assert_eq!(counts.waiting, 0);
+    });
+    run(&mut holder, "COMMIT");
+}
+
+#[test]
+fn cancel_reaches_the_running_query_and_no_other() {
+    let stage = narrow();
+    let uri = transaction_uri(&stage);
+    let config: tokio_postgres::Config = uri.parse().unwrap();
+    let mut other = pooled(&stage);
+    stage.block_on(async {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let token = client.cancel_token();
+        let cancel = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        };
+        let (query, ()) = tokio::join!(client.simple_query("SELECT pg_sleep(30)"), cancel);
+        assert_eq!(query.unwrap_err().code().unwrap().code(), "57014");
+        for _ in 0..50 {
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+            assert_eq!(ask(&mut other, "SELECT 'untouched'"), "untouched");
+        }
+    });
+}
+
+#[test]
+fn settings_that_are_reported_follow_their_client() {
+    let stage = narrow();
+    let mut berlin = pooled(&stage);
+    let mut tokyo = pooled_with(&stage, &[("application_name", "it's \\ tokyo")]);
+    run(&mut berlin, "SET timezone = 'Europe/Berlin'");
+    run(&mut berlin, "SET datestyle = 'German'");
+    assert_eq!(ask(&mut tokyo, "SHOW timezone"), ask(&mut direct(&stage), "SHOW timezone"));
+    assert_eq!(ask(&mut tokyo, "SHOW application_name"), "it's \\ tokyo");
+    assert_eq!(ask(&mut berlin, "SHOW timezone"), "Europe/Berlin");
+    assert_eq!(ask(&mut berlin, "SHOW datestyle"), "German, DMY");
+    assert_eq!(ask(&mut berlin, "SHOW application_name"), "");
+    run(&mut berlin, "BEGIN");
+    run(&mut berlin, "SET timezone = 'UTC'");
+    run(&mut berlin, "ROLLBACK");
+    assert_eq!(ask(&mut tokyo, "SHOW datestyle"), "ISO, MDY");
+    assert_eq!(ask(&mut berlin, "SHOW timezone"), "Europe/Berlin");
+}
+
+#[test]
+fn state_that_cannot_be_replayed_keeps_its_connection() {
+    let stage =
+        Stage::new(&Wanted { settings: &[("services", "pool_size = 2")], ..Wanted::default() });
+    for (make, look, expected) in [
+        ("SET work_mem = '7MB'", "SHOW work_mem", "7MB"),
+        ("CREATE TEMP TABLE t AS SELECT 42 AS n", "SELECT n FROM t", "42"),
+        ("PREPARE p AS SELECT 'prepared'", "EXECUTE p", "prepared"),
+        (
+            "SELECT pg_advisory_lock(42)",
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            "1",
+        ),
+        (
+            "SELECT set_config('my.tenant', 'blue', false)",
+            "SELECT current_setting('my.tenant')",
+            "blue",
+        ),
+    ] {
+        let mut keeper = pooled(&stage);
+        let mut others: Vec<_> = (0..3).map(|_| pooled(&stage)).collect();
+        keeper.query(make);
+        keeper.read_until(b'Z');
+        for _ in 0..4 {
+            for other in &mut others {
+                other.query(look);
+                let messages = other.read_until(b'Z');
+                let leaked =
+                    messages.iter().any(|m| m.kind == b'D') && value(&messages) == expected;
+                assert!(!leaked, "{make} leaked");
+            }
+            assert_eq!(ask(&mut keeper, look), expected, "{make}");
+        }
+    }
+}
+
+#[test]
+fn d20_discard_all_ends_what_a_session_left() {
+    let stage = narrow();
+    let mut raw = pooled(&stage);
+    run(&mut raw, "SET work_mem = '7MB'");
+    send(&mut raw, &[parse("s", "SELECT 1"), sync()]);
+    run(&mut raw, "DISCARD ALL");
+    let mut other = pooled(&stage);
+    assert_ne!(ask(&mut other, "SHOW work_mem"), "7MB");
+    let messages = send(&mut raw, &[bind("s"), execute(), sync()]);
+    assert_eq!(messages[0].sqlstate(), "26000");
+    assert_eq!(messages[0].field(b'M').unwrap(), "prepared statement \"s\" does not exist");
+    assert_eq!(ask(&mut raw, "SELECT 'goes on'"), "goes on");
+}
+
+#[test]
+fn prepared_statements_work_on_whatever_connection() {
+    let stage = Stage::new(&Wanted {
+        settings: &[("services", "pool_size = 3"), ("services", "max_prepared_statements = 2")],
+        ..Wanted::default()
+    });
+    let mut clients: Vec<_> = (0..6).map(|_| pooled(&stage)).collect();
+    for (n, raw) in clients.iter_mut().enumerate() {
+        let name = "same";
+        let messages =
+            send(raw, &[parse(name, &format!("SELECT 'client {n}'")), describe(name), sync()]);
+        assert_eq!(kinds(&messages), "1tTZ");
+    }
+    std::thread::scope(|scope| {
+        for (n, raw) in clients.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for round in 0..40 {
+                    let messages = send(raw, &[bind("same"), execute(), sync()]);
+                    assert_eq!(kinds(&messages), "2DCZ", "{messages:?}");
+                    assert_eq!(value(&messages), format!("client {n}"));
+                    let name = format!("other {round}");
+                    let sql = format!("SELECT {round}");
+                    let messages = send(
+                        raw,
+                        &[parse(&name, &sql), bind(&name), execute(), close(&name), sync()],
+                    );
+                    assert_eq!(kinds(&messages), "12DC3Z", "{messages:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn statements_go_wrong_as_they_do_on_postgresql() {
+    let stage = narrow();
+    let (mut pooled, mut direct) = (pooled(&stage), direct(&stage));
+    run(&mut direct, "CREATE TABLE things (n integer)");
+    let good = parse("good", "SELECT n FROM things");
+    let bad = parse("bad", "SELEC");
+    let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("a good one", vec![good.clone(), sync()]),
+        ("its name again", vec![good.clone(), bind("good"), sync()]),
+        ("still there", vec![bind("good"), execute(), sync()]),
+        ("a bad one", vec![bad.clone(), bind("bad"), sync()]),
+        ("not there", vec![bind("bad"), execute(), sync()]),
+        ("behind an error", vec![bad.clone(), parse("late", "SELECT 1"), close("good"), sync()]),
+        ("so it is not there", vec![bind("late"), execute(), sync()]),
+        ("and not closed", vec![bind("good"), execute(), sync()]),
+        ("closed", vec![close("good"), close("never was"), sync()]),
+        ("gone", vec![bind("good"), execute(), sync()]),
+        ("prepared again", vec![good.clone(), describe("good"), bind("good"), execute(), sync()]),
+        ("unnamed", vec![parse("", "SELECT 1"), sync()]),
+        ("unnamed, later", vec![bind(""), execute(), sync()]),
+        ("unnamed, ended by a query", vec![message(b'Q', b"SELECT 2\0")]),
+        ("unnamed, gone", vec![bind(""), execute(), sync()]),
+        ("deallocated by SQL", vec![message(b'Q', b"DEALLOCATE good\0")]),
+        ("gone by SQL", vec![bind("good"), execute(), sync()]),
+        ("deallocated twice", vec![message(b'Q', b"DEALLOCATE good\0")]),
+        ("prepared a third time", vec![good.clone(), sync()]),
+        ("all of them", vec![message(b'Q', b"DEALLOCATE ALL\0")]),
+        ("none left", vec![bind("good"), execute(), sync()]),
+        ("guessed", vec![bind("postern_00"), sync()]),
+    ];
+    for (what, messages) in cases {
+        let strip = |messages: Vec<Message>| -> Vec<(u8, Vec<u8>)> {
+            let told = |m: Message| match m.kind {
+                b'E' => (m.kind, [m.sqlstate(), m.field(b'M').unwrap()].concat().into_bytes()),
+                _ => (m.kind, m.body),
+            };
+            messages.into_iter().map(told).collect()
+        };
+        let expected = strip(send(&mut direct, &messages));
+        let answered = strip(send(&mut pooled, &messages));
+        if what == "guessed" {
+            assert_eq!(answered.len(), expected.len());
+        } else {
+            assert_eq!(answered, expected, "{what}");
+        }
+    }
+}
+
+#[test]
+fn d22_a_changed_table_is_seen_after_one_error_at_most() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    run(&mut one, "CREATE TABLE wide (a integer)");
+    let prepared = [parse("s", "SELECT * FROM wide"), sync()];
+    send(&mut one, &prepared);
+    send(&mut one, &[bind("s"), execute(), sync()]);
+    run(&mut two, "ALTER TABLE wide ADD COLUMN b integer");
+    let first = send(&mut one, &[bind("s"), execute(), sync()]);
+    let second = send(&mut one, &[bind("s"), execute(), sync()]);
+    assert!(kinds(&first).contains('E') || kinds(&first) == "2CZ");
+    assert_eq!(kinds(&second), "2CZ");
+}
+
+#[test]
+fn the_unnamed_statement_belongs_to_its_client() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    send(&mut one, &[parse("", "SELECT 'one'"), sync()]);
+    send(&mut two, &[parse("", "SELECT 'two'"), sync()]);
+    assert_eq!(value(&send(&mut one, &[bind(""), execute(), sync()])), "one");
+    assert_eq!(value(&send(&mut two, &[bind(""), execute(), sync()])), "two");
+    let mut three = pooled(&stage);
+    assert_eq!(send(&mut three, &[bind(""), execute(), sync()])[0].sqlstate(), "26000");
+}
+
+#[test]
+fn every_kind_of_batch_answers_as_postgresql_does() {
+    let stage = narrow();
+    let batch = |n: u32| {
+        [parse("", &format!("SELECT {n}")), bind(""), message(b'D', b"P\0"), execute(), sync()]
+            .concat()
+    };
+    let cases: Vec<(&str, Vec<u8>, usize)> = vec![
+        ("pipeline", (0..20).flat_map(batch).collect(), 20),
+        ("mixed", [batch(1), message(b'Q', b"SELECT 2\0"), batch(3)].concat(), 3),
+        (
+            "an error in the middle",
+            [batch(1), message(b'Q', b"SELEC\0"), parse("", "SELEC"), bind(""), sync(), batch(2)]
+                .concat(),
+            4,
+        ),
+        ("a block", [message(b'Q', b"BEGIN\0"), batch(1), message(b'Q', b"COMMIT\0")].concat(), 3),
+        ("COPY out", message(b'Q', b"COPY (SELECT generate_series(1, 10000)) TO STDOUT\0"), 1),
+        (
+            "COPY in",
+            [
+                message(b'Q', b"CREATE TABLE c (n integer)\0"),
+                message(b'Q', b"COPY c FROM STDIN\0"),
+                message(b'd', b"1\n2\n"),
+                message(b'c', b""),
+                message(b'Q', b"DROP TABLE c\0"),
+            ]
+            .concat(),
+            3,
+        ),
+        (
+            "COPY in, extended",
+            [
+                message(b'Q', b"CREATE TABLE c (n integer)\0"),
+                parse("", "COPY c FROM STDIN"),
+                bind(""),
+                execute(),
+                sync(),
+                message(b'd', b"1\n"),
+                message(b'c', b""),
+                sync(),
+                message(b'Q', b"DROP TABLE c\0"),
+            ]
+            .concat(),
+            3,
+        ),
+        (
+            "PortalSuspended",
+            [
+                parse("", "SELECT generate_series(1, 5)"),
+                bind(""),
+                message(b'E', b"\0\0\0\0\x02"),
+                message(b'E', b"\0\0\0\0\x02"),
+                sync(),
+            ]
+            .concat(),
+            1,
+        ),
+        ("two Syncs", [sync(), sync()].concat(), 2),
+    ];
+    for (what, bytes, answers) in cases {
+        let answer = |mut raw: Raw| -> Vec<Message> {
+            raw.send(&bytes);
+            (0..answers).flat_map(|_| raw.read_until(b'Z')).collect()
+        };
+        let expected = answer(direct(&stage));
+        assert_eq!(answer(pooled(&stage)), expected, "{what}");
+        let mut raw = pooled(&stage);
+        for byte in &bytes {
+            raw.send(&[*byte]);
+        }
+        let split: Vec<_> = (0..answers).flat_map(|_| raw.read_until(b'Z')).collect();
+        assert_eq!(split, expected, "{what}, in single bytes");
+    }
+}
+
+#[test]
+fn d30_clients_that_leave_in_the_middle_leave_nothing_behind() {
+    let stage = narrow();
+    for leave in 0..4 {
+        let mut raw = pooled(&stage);
+        match leave {
+            0 => run(&mut raw, "BEGIN"),
+            1 => raw.query("SELECT pg_sleep(30)"),
+            2 => raw.send(&parse("", "SELECT 1")),
+            _ => raw.send(&[message(b'Q', b"BEGIN\0"), message(b'X', b"")].concat()),
+        }
+        drop(raw);
+        let mut next = pooled(&stage);
+        assert_eq!(ask(&mut next, "SELECT 'next'"), "next");
+        run(&mut next, "BEGIN");
+        run(&mut next, "COMMIT");
+    }
+}
+
+#[test]
+fn c08_connections_that_died_idle_are_not_handed_out() {
+    let stage = Stage::usual();
+    let mut raw = pooled(&stage);
+    for _ in 0..5 {
+        let pid = ask(&mut raw, "SELECT pg_backend_pid()");
+        server().psql(&format!("SELECT pg_terminate_backend({pid}, 5000)")).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_ne!(ask(&mut raw, "SELECT pg_backend_pid()"), pid);
+    }
+}
+
+#[test]
+fn sessions_and_pools_share_the_plan() {
+    let stage = Stage::new(&Wanted { plan: "hobbyist", ..Wanted::default() });
+    let mut clients: Vec<_> = (0..25).map(|_| pooled(&stage)).collect();
+    for raw in &mut clients {
+        run(raw, "BEGIN");
+    }
+    for raw in &mut clients {
+        run(raw, "COMMIT");
+    }
+    let sessions: Vec<_> = (0..25).map(|_| Raw::log_in(&stage, &[]).unwrap().0).collect();
+    assert_eq!(Raw::log_in(&stage, &[]).err().unwrap().sqlstate(), "53300");
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", stage.role);
+    assert_eq!(server().psql(&sql).unwrap().trim(), "25");
+    drop(sessions);
+    assert_eq!(ask(&mut clients[0], "SELECT 'back'"), "back");
+}
+
+#[test]
+fn psql_works_on_the_transaction_endpoint() {
+    let stage = Stage::usual();
+    let uri = stage
+        .uri("")
+        .replace(&format!(":{}/", stage.session_port), &format!(":{}/", stage.transaction_port));
+    assert_eq!(stdout(&psql(&uri, "SELECT current_user")), stage.role);
+    let by_option = stage.uri("%20pool%3Dtransaction");
+    assert_eq!(stdout(&psql(&by_option, "SELECT 1")), "1");
+}
