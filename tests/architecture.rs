@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("auth", 2),
     ("admission", 2),
     ("routing", 2),
+    ("state", 2),
     ("upstream", 3),
     ("pool", 4),
     ("session", 5),
@@ -159,6 +160,8 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::LoginTimeout,
         Refusal::TooManyClients,
         Refusal::PlanFull(Box::default()),
+        Refusal::QueueTimeout { seconds: 120, pool_size: 25 },
+        Refusal::CanceledWhileWaiting,
         no_primary(Unavailable::Unreachable),
         no_primary(Unavailable::NoPrimary),
         no_primary(lacking),
@@ -202,6 +205,8 @@ fn is_named(refusal: &Refusal) -> bool {
         | Refusal::LoginTimeout
         | Refusal::TooManyClients
         | Refusal::PlanFull(_)
+        | Refusal::QueueTimeout { .. }
+        | Refusal::CanceledWhileWaiting
         | Refusal::NoPrimary {
             reason:
                 Unavailable::Unreachable

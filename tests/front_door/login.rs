@@ -143,8 +143,8 @@ fn a28_a_primary_that_is_down_is_waited_for_and_then_57p03() {
     });
     let started = Instant::now();
     assert_eq!(verdict(&stage, PASSWORD).as_deref(), Some("57P03"));
-    let waited = started.elapsed();
-    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(5), "{waited:?}");
+    let held = started.elapsed();
+    assert!(held >= Duration::from_secs(1) && held < Duration::from_secs(5), "{held:?}");
     server.start().unwrap();
     eventually("logins to work again", || verdict(&stage, PASSWORD).is_none());
 }
@@ -300,10 +300,10 @@ fn against(
     runtime.block_on(async {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         let dialer = postern::upstream::Dialer::default();
-        let mut dialed = dialer.dial(&node, deadline).await.unwrap();
+        let mut reached = dialer.dial(&node, deadline).await.unwrap();
         let parameters = [("user".into(), "bob".into())];
         let login = postern::upstream::login::log_in(
-            &mut dialed.connection,
+            &mut reached.connection,
             None,
             &parameters,
             &keys,

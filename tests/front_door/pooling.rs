@@ -113,7 +113,7 @@ fn many_clients_share_one_server_connection() {
     let node = server().address().to_string();
     let series =
         format!("postern_server_connections{{node=\"{node}\",service=\"orders\",state=\"idle\"}}");
-    eventually("one idle connection", || stage.metric(&series) == 1.0);
+    eventually("one idle connection", || stage.metric(&series) == 1);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use postern::auth::client::{Hello, derive_keys};
 use postern::auth::server::Binding;
 use postern::wire::login;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::stage::{PASSWORD, Stage, certificates};
 
@@ -41,7 +42,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A field of an ErrorResponse.
+    /// A field of an `ErrorResponse`.
     pub fn field(&self, code: u8) -> Option<String> {
         assert_eq!(self.kind, b'E', "no error: {self:?}");
         login::error_field(&self.body, code).map(|text| String::from_utf8(text.to_vec()).unwrap())
@@ -69,7 +70,6 @@ impl Raw {
         let Stream::Plain(mut socket) = self.stream else { panic!("encrypted already") };
         let mut roots = rustls::RootCertStore::empty();
         let pem = std::fs::read(certificates().join("ca.crt")).unwrap();
-        use rustls::pki_types::pem::PemObject as _;
         roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
@@ -157,7 +157,7 @@ impl Raw {
         self.send(&startup_packet(version, parameters));
     }
 
-    /// SSLRequest, and the handshake behind its answer.
+    /// `SSLRequest`, and the handshake behind its answer.
     pub fn request_tls(mut self, name: &str) -> Self {
         self.send(&SSL_REQUEST);
         assert_eq!(self.read_byte().unwrap(), b'S');
@@ -193,7 +193,7 @@ impl Raw {
         self.read()
     }
 
-    /// A whole login without TLS, up to the first ReadyForQuery or the error.
+    /// A whole login without TLS, up to the first `ReadyForQuery` or the error.
     pub fn log_in(
         stage: &Stage,
         further: &[(&str, &str)],

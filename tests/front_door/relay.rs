@@ -18,7 +18,7 @@ fn proxied(stage: &Stage) -> Raw {
     Raw::log_in(stage, &[]).unwrap().0
 }
 
-/// The messages that answer these bytes, up to as many ReadyForQuery, from
+/// The messages that answer these bytes, up to as many `ReadyForQuery`, from
 /// the server directly and through Postern.
 fn compare(stage: &Stage, what: &str, bytes: &[u8], answers: usize) {
     let ask = |mut raw: Raw| -> Vec<Message> {

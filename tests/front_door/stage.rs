@@ -150,7 +150,7 @@ impl Stage {
         write_private(&password_file, MANAGEMENT_PASSWORD);
         let section = |name: &str| -> String {
             let lines = wanted.settings.iter().filter(|(section, _)| *section == name);
-            lines.map(|(_, line)| format!("{line}\n")).collect()
+            lines.flat_map(|(_, line)| [*line, "\n"]).collect()
         };
         let certificates = certificates().display();
         let (session, transaction) = (self.session_port, self.transaction_port);
@@ -239,9 +239,10 @@ management = {{ user = "{MANAGEMENT}", password_file = "management.password" }}
         Ok(client)
     }
 
-    pub fn metric(&self, name: &str) -> f64 {
+    /// What the metrics page says of a series that counts.
+    pub fn metric(&self, name: &str) -> u64 {
         let page = http_get(self.metrics_port, "/metrics");
-        let sample = |line: &str| -> Option<f64> {
+        let sample = |line: &str| -> Option<u64> {
             let (series, value) = line.rsplit_once(' ')?;
             (!line.starts_with('#') && parts(series) == parts(name)).then(|| value.parse().unwrap())
         };

@@ -35,5 +35,5 @@ fn a_node_without_pgvector_is_not_routed_to_and_is_named() {
     let node = server().address().to_string();
     assert!(detail.contains("pgvector") && detail.contains(&node), "{detail}");
     let series = format!("postern_node_without_pgvector{{node=\"{node}\",service=\"orders\"}}");
-    assert_eq!(stage.metric(&series), 1.0);
+    assert_eq!(stage.metric(&series), 1);
 }
