@@ -1,5 +1,6 @@
 //! `postern serve`: runs until it is told to stop.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -91,7 +92,10 @@ impl Signals {
 fn log_to_stderr(log: &Log) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(log.level.as_str())
         .map_err(|error| Failure::new(format!("log.level: {error}")))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),

@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 
 use super::clock::CoarseClock;
 use crate::domain::refusal::PlanUse;
-use crate::domain::{ClientAddress, Endpoint, Refusal, ServiceName};
+use crate::domain::{ClientAddress, Endpoint, PoolMode, Refusal, ServiceName};
 
 /// Sessions idle for longer than this are worth naming to someone who finds
 /// no place, in seconds.
@@ -125,6 +125,16 @@ impl Seat {
     #[must_use]
     pub fn activity(&self) -> Activity {
         Activity::from_byte(self.activity.load(Ordering::Relaxed))
+    }
+
+    /// Whether the session has a server connection, as far as its seat tells:
+    /// not yet during its login, and not between two pooled transactions.
+    #[must_use]
+    pub fn holds_a_connection(&self) -> bool {
+        match (self.activity(), self.occupant.endpoint.mode) {
+            (Activity::Login, _) | (Activity::Idle, PoolMode::Transaction) => false,
+            (_, PoolMode::Session | PoolMode::Transaction) => true,
+        }
     }
 
     /// For how many seconds it has been doing it.
@@ -301,6 +311,9 @@ impl Roster {
     pub fn explain(&self, service: &ServiceName, plan_use: &mut PlanUse) {
         let mut users: HashMap<(String, String), u32> = HashMap::new();
         for seat in self.seats_of(service) {
+            if !seat.holds_a_connection() {
+                continue;
+            }
             if seat.activity() == Activity::Idle && seat.activity_seconds() > IDLE_LONG {
                 plan_use.idle_long += 1;
             }
@@ -395,13 +408,16 @@ mod tests {
             .into_iter()
             .map(|name| roster.take(occupant(name), 9).unwrap())
             .collect();
+        seats.iter().for_each(|seat| seat.set_activity(Activity::Active));
         seats[0].set_activity(Activity::Idle);
         clock.set(301);
         seats[1].set_activity(Activity::Idle);
+        let late = roster.take(occupant("late"), 9).unwrap();
         let mut plan_use = PlanUse::default();
         roster.explain(&"orders".parse().unwrap(), &mut plan_use);
         let expected = [("app", 2), ("psql", 1)].map(|(a, n)| (a.into(), "local".into(), n));
         assert_eq!(plan_use.largest, expected);
         assert_eq!(plan_use.idle_long, 1);
+        drop(late);
     }
 }

@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -57,6 +58,7 @@ pub struct Closer {
     reaper: Arc<dyn BackendReaper>,
     runtime: Handle,
     close_timeout: Duration,
+    terminated: IntCounter,
 }
 
 /// A connection that nobody needs any more.
@@ -75,15 +77,17 @@ pub struct Leftover {
 }
 
 impl Closer {
-    /// A closer that gives servers this long to close.
+    /// A closer that gives servers this long to close, and counts those that
+    /// have to be told.
     #[must_use]
     pub fn new(
         dialer: Dialer,
         reaper: Arc<dyn BackendReaper>,
         runtime: Handle,
         close_timeout: Duration,
+        terminated: IntCounter,
     ) -> Self {
-        Self { dialer, reaper, runtime, close_timeout }
+        Self { dialer, reaper, runtime, close_timeout, terminated }
     }
 
     /// Takes a connection over. Returns at once; the slot is free when the
@@ -126,8 +130,10 @@ impl Closer {
                     service = %node.service, node = %node.address, process_id, ?answer,
                     "a server process had not closed in time and is being terminated"
                 );
-                if answer == ReaperAnswer::Gone {
-                    return;
+                match answer {
+                    ReaperAnswer::Gone => return,
+                    ReaperAnswer::Told => self.terminated.inc(),
+                    ReaperAnswer::Unreachable => {}
                 }
             }
             let retry_at = Instant::now() + RETRY;

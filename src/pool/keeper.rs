@@ -57,8 +57,8 @@ pub fn is_silent(server: &mut PooledServer) -> bool {
 fn takes(server: &mut PooledServer, bytes: &[u8]) -> bool {
     let mut harmless = true;
     let mut scanner = Scanner::default();
-    let scanned = scanner.scan(bytes, |head| harmless &= matches!(head.kind, b'N' | b'A' | b'S'));
-    if scanned.is_err() || !harmless || !scanner.at_boundary() {
+    let legible = scanner.scan(bytes, |head| harmless &= matches!(head.kind, b'N' | b'A' | b'S'));
+    if legible.is_err() || !harmless || !scanner.at_boundary() {
         return false;
     }
     server.reports.take_messages(bytes);

@@ -155,6 +155,12 @@ impl Ledger {
         Counts { capacity: self.limits.capacity, ..self.counts }
     }
 
+    /// How the slots may be used.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// The slots may be used like this from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
@@ -192,6 +198,9 @@ impl Ledger {
     }
 
     /// An idle connection of a pool, which must have one, is lent.
+    ///
+    /// # Panics
+    /// If the pool has none.
     pub fn lease_idle(&mut self, pool: PoolId) {
         let entry = self.pools.get_mut(&pool).expect("a pool with an idle connection is known");
         entry.idle -= 1;
@@ -244,6 +253,9 @@ impl Ledger {
     }
 
     /// An idle connection leaves its pool to be closed.
+    ///
+    /// # Panics
+    /// If the pool has none.
     pub fn close_idle(&mut self, pool: PoolId) {
         let entry = self.pools.get_mut(&pool).expect("a pool with an idle connection is known");
         entry.idle -= 1;
@@ -512,11 +524,12 @@ mod tests {
         let now = Instant::now();
         assert_eq!(ledger.lease(A, now), Admission::Granted);
         let waiting = ticket(ledger.lease(A, now));
-        for _ in 0..3 {
-            // A free slot is no use to the pool, so it is to sessions.
-            assert!(matches!(ledger.admit_session(now), Admission::Granted | Admission::Wait(..)));
-        }
+        // Somebody waits already, so sessions queue behind him: one, as one
+        // connection is coming back.
+        let session = ticket(ledger.admit_session(now));
         assert_eq!(ledger.admit_session(now), Admission::Full);
+        // A free slot is no use to the pool, so it is to the session.
+        assert_eq!(ledger.grants(), [(session, Use::Session)]);
         ledger.change(Use::Opening, Use::Busy);
         assert_eq!(ledger.give_back(A, now), GivenBack::Hand(waiting));
     }

@@ -49,6 +49,7 @@ struct State {
     ids: HashMap<PoolKey, PoolId>,
     last_id: u32,
     /// Idle connections, the one used last at the end.
+    #[allow(clippy::vec_box, reason = "they go from client to client as one pointer")]
     idle: HashMap<PoolId, Vec<Box<PooledServer>>>,
     waiters: HashMap<Ticket, Arc<WaitCell>>,
     /// What the newest connection of each pool said at login.
@@ -112,7 +113,7 @@ impl Slots {
     /// [`Refused`].
     pub async fn session(&self, node: &Node, wait: Duration) -> Result<Slot, Refused> {
         let slots = self.of(node);
-        let waiting = match slots.admit_session(limits(node))? {
+        let waiting = match slots.admit_session()? {
             Leased::Now(Grant::Slot(slot)) => return Ok(slot),
             Leased::Now(Grant::Connection(_)) => unreachable!("a session is given slots"),
             Leased::Later(waiting) => waiting,
@@ -128,10 +129,13 @@ impl Slots {
     pub fn of(&self, node: &Node) -> Arc<NodeSlots> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slots) = nodes.get(&(node.service.clone(), node.address.clone())) {
-            return Arc::clone(slots);
+            let slots = Arc::clone(slots);
+            drop(nodes);
+            slots.keep_to(limits(node));
+            return slots;
         }
         let slots = Arc::new(NodeSlots::default());
-        slots.lock().ledger.set_limits(limits(node));
+        slots.keep_to(limits(node));
         nodes.insert((node.service.clone(), node.address.clone()), Arc::clone(&slots));
         slots
     }
@@ -172,8 +176,7 @@ impl Slots {
 
     /// Tells the ledger of a node that its limits may have changed.
     pub fn set_limits(&self, node: &Node) {
-        let slots = self.of(node);
-        slots.change_ledger(|ledger| ledger.set_limits(limits(node)));
+        self.of(node).keep_to(limits(node));
     }
 }
 
@@ -218,6 +221,9 @@ impl NodeSlots {
 
     /// A connection of a pool, a slot to open one with, or a place in the
     /// queue.
+    ///
+    /// # Panics
+    /// If the ledger and the connections disagreed.
     #[must_use]
     pub fn lease(self: &Arc<Self>, pool: PoolId, now: Instant) -> Leased {
         let mut state = self.lock();
@@ -289,9 +295,8 @@ impl NodeSlots {
         drop(closed);
     }
 
-    fn admit_session(self: &Arc<Self>, limits: Limits) -> Result<Leased, Refused> {
+    fn admit_session(self: &Arc<Self>) -> Result<Leased, Refused> {
         let mut state = self.lock();
-        state.ledger.set_limits(limits);
         match state.ledger.admit_session(Instant::now()) {
             Admission::Granted => {
                 drop(state);
@@ -320,6 +325,13 @@ impl NodeSlots {
             victim.slot().used_as = Use::Closing;
         }
         Waiting { node: Arc::clone(self), ticket, cell }
+    }
+
+    /// What a plan or a look at the node has changed counts from now on.
+    fn keep_to(self: &Arc<Self>, limits: Limits) {
+        if self.lock().ledger.limits() != limits {
+            self.change_ledger(|ledger| ledger.set_limits(limits));
+        }
     }
 
     fn change_ledger(self: &Arc<Self>, change: impl FnOnce(&mut Ledger)) {

@@ -20,6 +20,7 @@ use crate::domain::refusal::{PlanUse, ServerLoginFailure, Unavailable};
 use crate::domain::{Access, ClientAddress, Endpoint, PoolMode, Refusal};
 use crate::pool::server::{Credentials, OpenError, ServerConnection};
 use crate::pool::{Refused, Slot};
+use crate::upstream::dial::DialError;
 use crate::upstream::{LoggedIn, LoginFailure};
 
 /// Between two attempts on a node that does not take logins.
@@ -179,6 +180,10 @@ impl Attempt<'_> {
             self.door.evidence.suspect(node);
         };
         match error {
+            OpenError::Dial(DialError::NoTls | DialError::Tls(_) | DialError::Authority(_)) => {
+                tracing::warn!(service = %node.service, node = %node.address, %error, "the node cannot be trusted");
+                Failure::Final(Refusal::ServerLogin(ServerLoginFailure::Untrusted).into())
+            }
             OpenError::Dial(_) | OpenError::Timeout => {
                 evidence();
                 Failure::Passing(self.unreachable())

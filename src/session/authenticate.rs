@@ -28,6 +28,9 @@ use crate::wire::login::{self, MAX_SASL_MESSAGE};
 /// Between two attempts to look a verifier up while no node answers.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Bytes of a role's name: PostgreSQL's `NAMEDATALEN` less its terminator.
+const LONGEST_ROLE: usize = 63;
+
 /// A client whose role is its own.
 #[derive(Debug)]
 pub struct Known {
@@ -98,7 +101,9 @@ impl Admitted {
     }
 
     fn suspect(&self) -> Suspect {
-        let who = format!("{}/{}", self.endpoint.service, self.user());
+        // No role has a longer name, so longer ones are one guesser's.
+        let role = String::from_utf8_lossy(&self.role[..self.role.len().min(LONGEST_ROLE)]);
+        let who = format!("{}/{role}", self.endpoint.service);
         (self.client.address.network(), who.into())
     }
 

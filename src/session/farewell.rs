@@ -101,7 +101,7 @@ pub struct Ending<'a> {
 
 /// Writes the one line that every session leaves.
 pub fn log_end(seat: &Seat, lasted: Duration, ending: &Ending<'_>) {
-    let (received, sent) = seat.bytes();
+    let (from_client, to_client) = seat.bytes();
     let occupant = &seat.occupant;
     tracing::info!(
         service = %occupant.endpoint.service,
@@ -110,7 +110,8 @@ pub fn log_end(seat: &Seat, lasted: Duration, ending: &Ending<'_>) {
         database = ?occupant.database,
         address = %occupant.address,
         seconds = lasted.as_secs_f64(),
-        received, sent,
+        received = from_client,
+        sent = to_client,
         reason = ending.reason,
         error = ending.error.map(tracing::field::display),
         told = ending.told.map(|refusal| refusal.answer().sqlstate.as_str()),

@@ -25,7 +25,8 @@ use crate::wire::startup::{self, CancelRequest, NEWEST, Packet, ProtocolVersion,
 
 /// The first byte of a TLS record with a handshake message.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// The databases of the SQL console (decision 5).
+/// The databases of the SQL console (decision 5). A user with a dot may mean a
+/// service, and must not learn here whether there is one.
 const CONSOLE_DATABASES: [&[u8]; 2] = [b"postern", b"pgbouncer"];
 
 /// A client whose address is known.
@@ -379,7 +380,7 @@ fn decide(
 
 fn asks_for_console(startup: &Startup, user: &Bytes) -> bool {
     let database = startup.parameter("database").filter(|name| !name.is_empty());
-    CONSOLE_DATABASES.contains(&&database.unwrap_or(user)[..])
+    !user.contains(&b'.') && CONSOLE_DATABASES.contains(&&database.unwrap_or(user)[..])
 }
 
 /// The parameters as the client sent them, but for what speaks to Postern:

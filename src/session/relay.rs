@@ -58,12 +58,14 @@ enum End {
     Ordered(Refusal),
     /// The client has closed and its query goes on: it is to be cancelled.
     Abandoned,
+    /// The client has said goodbye: its slot will soon be free.
+    Leaving,
 }
 
 impl End {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Client | Self::Abandoned => "client closed",
+            Self::Client | Self::Abandoned | Self::Leaving => "client closed",
             Self::Server => "server closed",
             Self::ClientLost(_) => "client lost",
             Self::ServerLost(_) => "server lost",
@@ -74,7 +76,9 @@ impl End {
     fn error(&self) -> Option<&io::Error> {
         match self {
             Self::ClientLost(error) | Self::ServerLost(error) => Some(error),
-            Self::Client | Self::Server | Self::Ordered(_) | Self::Abandoned => None,
+            Self::Client | Self::Server | Self::Ordered(_) | Self::Abandoned | Self::Leaving => {
+                None
+            }
         }
     }
 }
@@ -89,6 +93,7 @@ impl Established {
             let (client, server) = (&mut self.client, self.server.connection());
             match poll_fn(|cx| relay.poll(cx, client, server)).await {
                 End::Abandoned => self.cancel_abandoned(door).await,
+                End::Leaving => self.server.slot().closing(),
                 end => break end,
             }
         };
@@ -103,7 +108,11 @@ impl Established {
         drop(cancel);
         match &end {
             End::Client | End::Server => server.closed(),
-            End::ClientLost(_) | End::ServerLost(_) | End::Ordered(_) | End::Abandoned => {
+            End::ClientLost(_)
+            | End::ServerLost(_)
+            | End::Ordered(_)
+            | End::Abandoned
+            | End::Leaving => {
                 drop(server);
             }
         }
@@ -135,6 +144,7 @@ struct Relay<'a> {
     from_server: Direction,
     client_side: ClientSide,
     server_told: bool,
+    leaving: bool,
 }
 
 /// Whether the client may still send.
@@ -169,6 +179,7 @@ impl<'a> Relay<'a> {
             from_server: Direction::default(),
             client_side: ClientSide::Open,
             server_told: false,
+            leaving: false,
         }
     }
 
@@ -184,6 +195,7 @@ impl<'a> Relay<'a> {
         self.note_activity();
         match moved {
             Err(end) => Poll::Ready(end),
+            Ok(()) if self.begins_to_leave() => Poll::Ready(End::Leaving),
             Ok(()) => match self.ordered() {
                 Some(refusal) => Poll::Ready(End::Ordered(refusal)),
                 None => self.poll_abandoned(cx),
@@ -340,6 +352,12 @@ impl<'a> Relay<'a> {
         order.refusal().filter(|_| now)
     }
 
+    /// True once: when the client has said Terminate or closed.
+    fn begins_to_leave(&mut self) -> bool {
+        let leaves = self.conversation.is_terminated() || self.client_side.is_closed();
+        leaves && !std::mem::replace(&mut self.leaving, leaves)
+    }
+
     fn is_idle(&self) -> bool {
         self.conversation.is_idle()
             && !self.from_client.garbled
@@ -373,7 +391,7 @@ impl<'a> Relay<'a> {
             && !self.from_client.garbled
             && !self.client_side.is_closed();
         let refusal = match end {
-            End::Client | End::ClientLost(_) | End::Abandoned => None,
+            End::Client | End::ClientLost(_) | End::Abandoned | End::Leaving => None,
             End::Ordered(refusal) => Some(refusal.clone()),
             End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
             End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {

@@ -1,4 +1,4 @@
-//! The settings that PostgreSQL reports by ParameterStatus and that any client
+//! The settings that PostgreSQL reports by `ParameterStatus` and that any client
 //! may change: they are replayed when a connection changes hands (decision
 //! 23), so using them costs no pin.
 
@@ -53,7 +53,7 @@ impl Reports {
         }
     }
 
-    /// Takes the body of one ParameterStatus.
+    /// Takes the body of one `ParameterStatus`.
     pub fn take(&mut self, body: &[u8]) {
         let Some((name, value)) = parse_parameter(Bytes::copy_from_slice(body)) else { return };
         if let Some(at) = REPLAYED.iter().position(|known| name == known.as_bytes())
@@ -84,6 +84,9 @@ impl Reports {
 
     /// Appends one Query that makes `server` equal to these values, and says
     /// whether there is anything to do.
+    ///
+    /// # Panics
+    /// Never: the settings are short.
     pub fn replay(&self, server: &Self, out: &mut BytesMut) -> bool {
         if self == server {
             return false;

@@ -34,6 +34,9 @@ pub struct Statement {
 impl Statement {
     /// A statement with this definition, in this reading of literals; `owner`
     /// sets it apart from equal ones of other clients.
+    ///
+    /// # Panics
+    /// Never: SHA-256 has the bytes that are taken of it.
     #[must_use]
     pub fn new(definition: &[u8], reading: &[u8], owner: Option<u64>) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);

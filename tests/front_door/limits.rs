@@ -43,11 +43,10 @@ fn c02_the_limit_holds_over_both_ports_and_for_superusers() {
     let stage = hobbyist();
     server().psql(&format!("ALTER ROLE {} SUPERUSER", stage.role)).unwrap();
     let _sessions: Vec<_> = (0..25).map(|_| Raw::log_in(&stage, &[]).unwrap().0).collect();
-    let uri = stage
-        .plain_uri("")
-        .replace(&format!(":{}/", stage.session_port), &format!(":{}/", stage.transaction_port));
-    let out = super::stage::psql(&uri, "SELECT 1");
-    assert!(String::from_utf8_lossy(&out.stderr).contains("too many clients already"));
+    let mut raw = Raw::connect(stage.transaction_port);
+    let user = format!("{}.orders", stage.role);
+    raw.startup(super::raw::V3_0, &[("user", &user), ("options", "pool=session")]);
+    assert_eq!(raw.authenticate(PASSWORD).sqlstate(), "53300");
 }
 
 #[test]

@@ -223,6 +223,23 @@ fn settings_that_are_reported_follow_their_client() {
 }
 
 #[test]
+fn settings_follow_their_client_through_the_queue() {
+    let stage = narrow();
+    let zones = ["UTC", "Europe/Berlin", "Asia/Tokyo", "America/Lima"];
+    std::thread::scope(|scope| {
+        for zone in zones {
+            let mut raw = pooled(&stage);
+            scope.spawn(move || {
+                run(&mut raw, &format!("SET timezone = '{zone}'"));
+                for _ in 0..100 {
+                    assert_eq!(ask(&mut raw, "SHOW timezone"), zone);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn state_that_cannot_be_replayed_keeps_its_connection() {
     let stage =
         Stage::new(&Wanted { settings: &[("services", "pool_size = 2")], ..Wanted::default() });

@@ -13,6 +13,7 @@ use crate::control::config::{ListenAddress, Settings};
 use crate::control::management::Management;
 use crate::directory::{CoarseClock, Directory, Roster};
 use crate::domain::PoolMode;
+use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::pool::Closer;
 use crate::pool::keeper::keep;
@@ -38,17 +39,19 @@ pub(super) fn assemble(
     let watched = Arc::clone(&directory);
     let management = Management::start(watched, roster.clone(), control, settings.into());
     let management = Arc::new(management);
+    let metrics = Metrics::new();
     let closer = Closer::new(
         dialer.clone(),
         Arc::clone(&management) as Arc<_>,
         runtimes.data.handle().clone(),
         settings.timeouts.server_close,
+        metrics.terminated_backends.clone(),
     );
     let door = FrontDoor {
         directory,
         roster,
         cancel_keys: crate::directory::CancelKeys::default(),
-        metrics: crate::metrics::Metrics::new(),
+        metrics,
         shutdown: crate::shutdown::Shutdown::default(),
         policy: ArcSwap::from_pointee(policy),
         verifiers: Arc::clone(&management) as Arc<_>,

@@ -40,6 +40,10 @@ pub(super) fn serve(
         }));
         tracing::info!(%address, "metrics");
     }
+    if let Some(directory) = settings.admin.socket.parent() {
+        // The service's own directory below /run, which a reboot has emptied.
+        let _ = std::fs::create_dir_all(directory);
+    }
     let socket = AdminSocket::bind(&settings.admin.socket)
         .map_err(|error| Failure::new(error.to_string()))?;
     let controls = controls(settings, door, management, reloader);

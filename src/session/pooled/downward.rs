@@ -16,6 +16,8 @@ use crate::wire::conversation::Conversation;
 use crate::wire::frame::{HEADER, Head};
 use crate::wire::login::error_field;
 
+/// The longest message that PostgreSQL sends.
+const LONGEST_MESSAGE: usize = 1 << 30;
 /// The longest message that is held until it is complete.
 const LONGEST_HELD: usize = 64 * 1024;
 static PARSE_COMPLETE: [u8; HEADER] = [b'1', 0, 0, 0, 4];
@@ -83,7 +85,7 @@ impl Downward {
         while !rest.is_empty() && !self.partial.is_empty() {
             let wanted = match self.partial.first_chunk::<HEADER>() {
                 None => HEADER - self.partial.len(),
-                Some(header) => (1 + length_of(header)).saturating_sub(self.partial.len()).max(1),
+                Some(header) => (1 + length_of(*header)).saturating_sub(self.partial.len()).max(1),
             };
             let (first, more) = rest.split_at(wanted.min(rest.len()));
             self.partial.extend_from_slice(first);
@@ -149,8 +151,8 @@ impl Downward {
     /// looked at whole, is not complete.
     fn head(&mut self, rest: &[u8], exchange: &Exchange<'_>) -> Option<(Head, usize)> {
         let header = rest.first_chunk::<HEADER>()?;
-        let length = length_of(header);
-        if length < 4 || length > 1 << 30 {
+        let length = length_of(*header);
+        if !(4..=LONGEST_MESSAGE).contains(&length) {
             self.garbled = true;
         }
         let total = 1 + length.max(4);
@@ -270,6 +272,6 @@ fn is_stale_plan(body: &[u8]) -> bool {
         && error_field(body, b'R') == Some(b"RevalidateCachedQuery")
 }
 
-fn length_of(header: &[u8; HEADER]) -> usize {
+fn length_of(header: [u8; HEADER]) -> usize {
     u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
 }

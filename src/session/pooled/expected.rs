@@ -4,9 +4,9 @@
 //! A Parse of a statement that the server has already is sent as a Close of
 //! one that no server has: its answer comes at the right place, is skipped
 //! after an error as the Parse's would have been, and is turned into
-//! ParseComplete on its way to the client.
+//! `ParseComplete` on its way to the client.
 //!
-//! Every entry belongs to the group of messages between two ReadyForQuery.
+//! Every entry belongs to the group of messages between two `ReadyForQuery`.
 //! After an error the server skips the rest of the group, so what its entries
 //! meant to do to the lists of statements has not happened, and is undone.
 
@@ -25,14 +25,14 @@ pub enum Reply {
     Forward,
     /// The client did not ask.
     Swallow,
-    /// The client hears ParseComplete for it.
+    /// The client hears `ParseComplete` for it.
     AsParsed,
 }
 
 /// One answer that is owed.
 #[derive(Debug)]
 pub enum Owed {
-    /// ParseComplete.
+    /// `ParseComplete`.
     Parsed {
         /// What becomes of it.
         reply: Reply,
@@ -41,7 +41,7 @@ pub enum Owed {
         /// The name that is the client's with it.
         named: Option<Bytes>,
     },
-    /// CloseComplete.
+    /// `CloseComplete`.
     Closed {
         /// What becomes of it.
         reply: Reply,
@@ -93,7 +93,7 @@ impl Expected {
         self.silent.front() == Some(&answering)
     }
 
-    /// ParseComplete or CloseComplete has come: what becomes of it.
+    /// `ParseComplete` or `CloseComplete` has come: what becomes of it.
     pub fn completed(&mut self) -> Reply {
         match self.entries.pop_front().map(|entry| entry.owed) {
             Some(Owed::Parsed { reply, .. } | Owed::Closed { reply, .. }) => reply,
@@ -123,7 +123,7 @@ impl Expected {
         answer
     }
 
-    /// ReadyForQuery has come for a group.
+    /// `ReadyForQuery` has come for a group.
     pub fn ready(&mut self, group: u64) {
         if self.is_silent(group) {
             self.silent.pop_front();

@@ -78,6 +78,9 @@ struct Relay {
     /// Set while what the client sent is thrown away up to its Sync.
     skipping: Option<Skipping>,
     client_closed: bool,
+    /// The connection was waited for: what the client believes of its settings
+    /// is not yet made true on it.
+    unprepared: bool,
     abandoned: Option<Pin<Box<Sleep>>>,
 }
 
@@ -105,14 +108,14 @@ impl Pooled {
     /// answer, and its session goes on (decision 29).
     async fn bring_server(&mut self, relay: &mut Relay, door: &FrontDoor) -> Result<(), End> {
         let leased = Box::pin(self.member.lease(door));
-        let leased = match unless_gone(&mut self.connection, leased).await {
-            Ok(leased) => leased,
-            Err(_) => return Err(End::Client),
+        let Ok(leased) = unless_gone(&mut self.connection, leased).await else {
+            return Err(End::Client);
         };
         let _ = self.member.target.aim_at_nothing();
         match leased {
             Ok(server) => {
-                relay.server = Some(server);
+                relay.begin(server);
+                relay.unprepared = true;
                 Ok(())
             }
             Err(Departure::Refused(refusal)) if keeps_session(&refusal) => {
@@ -276,7 +279,7 @@ impl Relay {
             if !early.is_empty() || !self.is_worth_a_lease(&scratch[..read]) {
                 client.input.unsplit(early);
                 client.input.extend_from_slice(&scratch[..read]);
-                self.skip(client).map_err(Step::End)?;
+                self.skip(client);
                 return Ok(true);
             }
             &scratch[..read]
@@ -284,19 +287,14 @@ impl Relay {
         if bytes[0] == b'X' {
             return Err(Step::End(End::Client));
         }
-        match member.lease_now(door) {
-            Some(server) => {
-                self.adopt(server, member, out);
-                member.seat.add_received(bytes.len());
-                self.send_up(cx, member, bytes, out).map_err(Step::End)?;
-                Ok(true)
-            }
-            None => {
-                let bytes = BytesMut::from(bytes);
-                client.input.unsplit(bytes);
-                Err(Step::NeedsServer)
-            }
-        }
+        let Some(server) = member.lease_now(door) else {
+            client.input.unsplit(BytesMut::from(bytes));
+            return Err(Step::NeedsServer);
+        };
+        self.adopt(server, member, out);
+        member.seat.add_received(bytes.len());
+        self.send_up(cx, member, bytes, out).map_err(Step::End)?;
+        Ok(true)
     }
 
     /// Whether a message has come whole, or the beginning of a long one.
@@ -307,8 +305,8 @@ impl Relay {
     }
 
     /// Throws away what belongs to a batch that was refused.
-    fn skip(&mut self, client: &mut Connection) -> Result<(), End> {
-        let Some(skipping) = &mut self.skipping else { return Ok(()) };
+    fn skip(&mut self, client: &mut Connection) {
+        let Some(skipping) = &mut self.skipping else { return };
         let groups = skipping.skip(&mut client.input);
         if !skipping.awaits_sync() {
             self.skipping = None;
@@ -316,15 +314,18 @@ impl Relay {
         let mut out = BytesMut::new();
         (0..groups).for_each(|_| answer::ready(&mut out));
         client.queue(&out);
-        Ok(())
     }
 
     /// A connection is the client's now: what it believes of its settings is
     /// made true ahead of its first message.
     fn adopt(&mut self, server: Box<PooledServer>, member: &mut Member, out: &mut BytesMut) {
+        self.begin(server);
+        self.prepare(member, out);
+    }
+
+    fn begin(&mut self, server: Box<PooledServer>) {
         self.conversation = Conversation::after_login();
         self.server = Some(server);
-        self.prepare(member, out);
     }
 
     fn prepare(&mut self, member: &mut Member, out: &mut BytesMut) {
@@ -391,7 +392,7 @@ impl Relay {
         } else {
             &early
         };
-        if out.is_empty() && self.conversation.group() == 0 && self.expected.is_empty() {
+        if std::mem::take(&mut self.unprepared) {
             self.prepare(member, out);
         }
         member.seat.add_received(bytes.len());
@@ -527,11 +528,11 @@ impl Relay {
     }
 
     fn note_activity(&self, member: &Member) {
-        let activity = match (&self.server, self.conversation.status()) {
-            (None, _) => Activity::Idle,
-            (Some(_), _) if !self.conversation.is_quiet() => Activity::Active,
-            (Some(_), TransactionStatus::Idle) => Activity::Idle,
-            (Some(_), _) => Activity::IdleInTransaction,
+        let activity = match self.conversation.status() {
+            _ if self.server.is_none() => Activity::Idle,
+            _ if !self.conversation.is_quiet() => Activity::Active,
+            TransactionStatus::Idle => Activity::Idle,
+            TransactionStatus::InBlock | TransactionStatus::Failed => Activity::IdleInTransaction,
         };
         member.seat.set_activity(activity);
     }

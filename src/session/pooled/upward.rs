@@ -26,6 +26,8 @@ const LONGEST_TEXT: usize = 256 * 1024;
 const LONGEST_SHARED: usize = 64 * 1024;
 /// The most that is kept of a Bind until both its names are there.
 const LONGEST_NAMES: usize = 16 * 1024;
+/// The longest message that PostgreSQL takes.
+const LONGEST_MESSAGE: usize = 1 << 30;
 /// A name that no statement has on any server.
 const NOBODY: &[u8] = b"postern_none";
 
@@ -136,13 +138,11 @@ impl Upward {
                 run.at = input.len();
                 break;
             }
-            match self.message(rest, exchange, &mut run) {
-                Some(used) => run.at += used,
-                None => {
-                    self.partial.extend_from_slice(rest);
-                    break;
-                }
-            }
+            let Some(used) = self.message(rest, exchange, &mut run) else {
+                self.partial.extend_from_slice(rest);
+                break;
+            };
+            run.at += used;
         }
         run.finish()
     }
@@ -156,8 +156,8 @@ impl Upward {
         run: &mut Run<'_>,
     ) -> Option<usize> {
         let header = rest.first_chunk::<HEADER>()?;
-        let (kind, length) = (header[0], read_length(header));
-        if length < 4 || length > 1 << 30 {
+        let (kind, length) = (header[0], read_length(*header));
+        if !(4..=LONGEST_MESSAGE).contains(&length) {
             self.garbled = true;
             // Whatever the server makes of it, the client keeps it.
             exchange.client.pins.insert(PinReason::Unparsed);
@@ -173,15 +173,13 @@ impl Upward {
             b'P' if !whole && total <= LONGEST_SHARED => return None,
             b'P' if parse(body, whole, exchange, run) => return Some(available),
             b'B' => match names_of_bind(body) {
-                Some((portal, name)) => {
-                    if bind(portal, name, total, exchange, run) {
-                        let used = HEADER + portal.len() + name.len() + 2;
-                        self.passing = total - used;
-                        return Some(used);
-                    }
+                Some((portal, name)) if bind(portal, name, total, exchange, run) => {
+                    let used = HEADER + portal.len() + name.len() + 2;
+                    self.passing = total - used;
+                    return Some(used);
                 }
                 None if !whole && available < LONGEST_NAMES => return None,
-                None => {}
+                Some(_) | None => {}
             },
             // The client leaves, its server connection stays.
             b'X' => {
@@ -207,11 +205,11 @@ fn wanted(partial: &[u8]) -> usize {
         None => HEADER - partial.len(),
         // A Bind is looked at as soon as its names are there.
         Some(header) if header[0] == b'B' => 512,
-        Some(header) => (1 + read_length(header)).saturating_sub(partial.len()).max(1),
+        Some(header) => (1 + read_length(*header)).saturating_sub(partial.len()).max(1),
     }
 }
 
-fn read_length(header: &[u8; HEADER]) -> usize {
+fn read_length(header: [u8; HEADER]) -> usize {
     u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
 }
 
@@ -461,18 +459,15 @@ fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     }
     let group = exchange.conversation.group();
     let out = run.insert();
-    let owed = match exchange.client.unnamed.clone() {
-        Some(definition) => {
-            put_parse(out, b"", &definition);
-            exchange.conversation.from_client(b'P');
-            Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None }
-        }
-        None => {
-            put_message(out, b'C', &[b"S\0"]);
-            exchange.conversation.from_client(b'C');
-            let reply = Reply::Swallow;
-            Owed::Closed { reply, from_server: None, named: None, forgotten: None }
-        }
+    let owed = if let Some(definition) = exchange.client.unnamed.clone() {
+        put_parse(out, b"", &definition);
+        exchange.conversation.from_client(b'P');
+        Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None }
+    } else {
+        put_message(out, b'C', &[b"S\0"]);
+        exchange.conversation.from_client(b'C');
+        let reply = Reply::Swallow;
+        Owed::Closed { reply, from_server: None, named: None, forgotten: None }
     };
     exchange.server.unnamed = own;
     exchange.expected.push(group, owed);
@@ -567,7 +562,9 @@ fn put_message(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     out.put_u8(kind);
     out.put_u32(u32::try_from(length + 4).unwrap_or(u32::MAX));
-    parts.iter().for_each(|part| out.put_slice(part));
+    for part in parts {
+        out.put_slice(part);
+    }
 }
 
 /// Throws away what a refused client has sent up to the ends of its groups
@@ -579,14 +576,14 @@ pub struct Skipping {
 }
 
 impl Skipping {
-    /// Takes whole messages off the input; returns how many ReadyForQuery the
+    /// Takes whole messages off the input; returns how many `ReadyForQuery` the
     /// client waits for. An incomplete message stays, and so does everything
     /// behind the last group that is complete, unless a batch was begun: its
     /// end must be awaited.
     pub fn skip(&mut self, input: &mut BytesMut) -> usize {
         let mut groups = 0;
         while let Some(header) = input.first_chunk::<HEADER>() {
-            let total = 1 + read_length(header);
+            let total = 1 + read_length(*header);
             if input.len() < total {
                 break;
             }

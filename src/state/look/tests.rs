@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::super::lexer::Lexer;
 use super::super::statement_commands::Discard;
 use super::*;
 
@@ -522,6 +523,13 @@ const PIECES: &[&str] = &[
     "a",
 ];
 
+/// Whether what is appended is not swallowed by a quote or comment that is
+/// still open; PostgreSQL refuses a text with one.
+fn is_terminated(sql: &str) -> bool {
+    let text = format!("{sql};");
+    Lexer::new(text.as_bytes(), true).last().is_some_and(|last| last.is_symbol(b';'))
+}
+
 fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(PIECES), 0..16).prop_map(|pieces| pieces.concat())
 }
@@ -546,10 +554,12 @@ proptest! {
 
     #[test]
     fn a_statement_more_never_removes_a_pin(sql in pieces()) {
-        let alone = look(sql.as_bytes(), true);
-        let more = look(format!("{sql};SELECT 1").as_bytes(), true);
-        prop_assert!(more.pins.includes(alone.pins), "{:?} {:?}", alone, more);
-        prop_assert!(more.reported_setting >= alone.reported_setting);
-        prop_assert!(more.statements.len() >= alone.statements.len());
+        if is_terminated(&sql) {
+            let alone = look(sql.as_bytes(), true);
+            let more = look(format!("{sql};SELECT 1").as_bytes(), true);
+            prop_assert!(more.pins.includes(alone.pins), "{alone:?} {more:?}");
+            prop_assert!(more.reported_setting >= alone.reported_setting);
+            prop_assert!(more.statements.len() >= alone.statements.len());
+        }
     }
 }
