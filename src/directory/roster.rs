@@ -408,7 +408,9 @@ mod tests {
             .into_iter()
             .map(|name| roster.take(occupant(name), 9).unwrap())
             .collect();
-        seats.iter().for_each(|seat| seat.set_activity(Activity::Active));
+        for seat in &seats {
+            seat.set_activity(Activity::Active);
+        }
         seats[0].set_activity(Activity::Idle);
         clock.set(301);
         seats[1].set_activity(Activity::Idle);
