@@ -66,7 +66,9 @@ fn conversation(criterion: &mut Criterion) {
         bencher.iter(|| {
             let asked =
                 client.scan(black_box(&query), |Head { kind, .. }| conversation.from_client(kind));
-            let answered = server.scan(black_box(&answer), |head| conversation.from_server(head));
+            let answered = server.scan(black_box(&answer), |head| {
+                conversation.from_server(head);
+            });
             assert!(asked.is_ok() && answered.is_ok() && conversation.is_idle());
         });
     });
