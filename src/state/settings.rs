@@ -1,7 +1,7 @@
 //! Which settings outlive their transaction, and which of those the server
 //! reports.
 //!
-//! PostgreSQL tells the client about the settings in [`REPORTED`] with a
+//! PostgreSQL tells the client about the settings in [`REPLAYED`] with a
 //! `ParameterStatus` whenever they change, so their values are known without
 //! reading any SQL and can be set again on another connection: they pin
 //! nothing. Every other setting does, unless it ends with the transaction.
@@ -9,17 +9,7 @@
 use super::functions::SET_CONFIG;
 use super::lexer::{Kind, Token, Tokens};
 use super::pin::PinReason;
-
-/// The settings that a client may change and that every supported PostgreSQL
-/// version reports. Names of settings ignore case even when they are quoted.
-const REPORTED: [&str; 6] = [
-    "application_name",
-    "client_encoding",
-    "datestyle",
-    "intervalstyle",
-    "standard_conforming_strings",
-    "timezone",
-];
+use super::reports::REPLAYED;
 
 /// How many tokens of the arguments of `set_config` are read; whoever writes
 /// more of them is pinned. It keeps nested calls from costing their square.
@@ -89,13 +79,18 @@ fn is_authorization(word: &Token, tokens: &Tokens) -> bool {
     word.is_word("session") && tokens.next_is_word("authorization")
 }
 
-/// What `RESET …` changes; `tokens` stand behind `RESET`.
+/// What `RESET …` changes; `tokens` stand behind `RESET`. It takes a setting
+/// back to what it was when the connection began, which is the same for every
+/// client of its pool: nothing is left behind.
 pub(super) fn reset(mut tokens: Tokens) -> Change {
     match tokens.next().filter(Token::is_identifier) {
         None => Change::Passing,
         Some(time) if time.is_word("time") && tokens.next_is_word("zone") => Change::Reported,
-        Some(session) if is_authorization(&session, &tokens) => ROLE,
-        Some(name) => variable(&name, &tokens),
+        Some(session) if is_authorization(&session, &tokens) => Change::Passing,
+        Some(name) => match variable(&name, &tokens) {
+            Change::Reported => Change::Reported,
+            Change::Passing | Change::Pinning(_) => Change::Passing,
+        },
     }
 }
 
@@ -113,9 +108,10 @@ fn variable(name: &Token, rest: &Tokens) -> Change {
     named(name.content())
 }
 
+/// Names of settings ignore case, even when they are quoted.
 fn named(name: &[u8]) -> Change {
     let is = |known: &str| known.as_bytes().eq_ignore_ascii_case(name);
-    if REPORTED.into_iter().any(is) {
+    if REPLAYED.into_iter().any(is) {
         Change::Reported
     } else if is("role") || is("session_authorization") {
         ROLE

@@ -79,6 +79,8 @@ pub struct TooMany;
 pub struct ClientStatements {
     by_name: HashMap<Bytes, Arc<Statement>>,
     bytes: usize,
+    /// The rest of the Parse message of its unnamed statement, if it has one.
+    pub unnamed: Option<Bytes>,
 }
 
 impl ClientStatements {

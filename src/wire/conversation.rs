@@ -33,10 +33,19 @@ pub enum TransactionStatus {
 /// What the server answers with a `ReadyForQuery`, or what ends a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
+    /// Messages of the extended protocol, each answered by one message.
+    Batch,
     Query,
     Function,
     Sync,
     CopyEnd,
+}
+
+impl Request {
+    /// Whether it is answered by a `ReadyForQuery`.
+    fn is_group(self) -> bool {
+        matches!(self, Self::Query | Self::Function | Self::Sync)
+    }
 }
 
 /// How far a COPY has come.
@@ -56,6 +65,8 @@ pub struct Conversation {
     outstanding: VecDeque<(Request, u32)>,
     /// Messages of the extended protocol without a Sync behind them.
     unsynced: bool,
+    /// The server throws everything away up to a Sync that is still to come.
+    skipping: bool,
     copy: Copy,
     status: TransactionStatus,
     terminated: bool,
@@ -91,6 +102,12 @@ impl Conversation {
         self.status
     }
 
+    /// Whether a batch was begun and its Sync not sent.
+    #[must_use]
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
     /// The number of requests sent so far, which is the number of the group
     /// that the next message belongs to.
     #[must_use]
@@ -120,15 +137,21 @@ impl Conversation {
     /// The client sends a message of this type.
     pub fn from_client(&mut self, kind: u8) {
         match kind {
+            b'Q' | b'F' | b'P' | b'B' | b'E' | b'D' | b'C' | b'H' if self.skipping => {}
             b'Q' => self.expect(Request::Query),
             b'F' => self.expect(Request::Function),
             b'S' if self.copy == Copy::In => {}
             b'S' => {
                 self.unsynced = false;
+                self.skipping = false;
                 self.expect(Request::Sync);
             }
             b'c' | b'f' => self.client_ends_copy(),
-            b'P' | b'B' | b'E' | b'D' | b'C' | b'H' => self.unsynced = true,
+            b'P' | b'B' | b'E' | b'D' | b'C' => {
+                self.unsynced = true;
+                self.expect(Request::Batch);
+            }
+            b'H' => self.unsynced = true,
             b'X' => self.terminated = true,
             _ => {}
         }
@@ -143,7 +166,13 @@ impl Conversation {
             b'G' => swallowed = self.copy_in_begins(),
             b'W' => self.copy = Copy::Both { client_done: false, server_done: false },
             b'c' => self.server_ends_copy(),
-            b'E' => self.copy = Copy::No,
+            b'E' => {
+                self.copy = Copy::No;
+                swallowed = self.skip_batch();
+            }
+            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' if self.answers_batch() => {
+                self.pop();
+            }
             _ => {}
         }
         self.last_from_server = head.kind;
@@ -151,7 +180,7 @@ impl Conversation {
     }
 
     fn expect(&mut self, request: Request) {
-        self.sent += u64::from(request != Request::CopyEnd);
+        self.sent += u64::from(request.is_group());
         match self.outstanding.back_mut() {
             Some((last, count)) if *last == request => *count += 1,
             _ => self.outstanding.push_back((request, 1)),
@@ -165,10 +194,10 @@ impl Conversation {
             _ => TransactionStatus::Idle,
         };
         self.copy = Copy::No;
-        self.drop_leading_copy_ends();
+        self.drop_leading(|request| !request.is_group());
         self.answered += u64::from(!self.outstanding.is_empty());
         self.pop();
-        self.drop_leading_copy_ends();
+        self.drop_leading(|request| request == Request::CopyEnd);
     }
 
     fn pop(&mut self) {
@@ -180,11 +209,34 @@ impl Conversation {
         }
     }
 
-    /// Data of a copy that failed, or was never begun, is thrown away.
-    fn drop_leading_copy_ends(&mut self) {
-        while matches!(self.outstanding.front(), Some((Request::CopyEnd, _))) {
+    /// What is left of a batch, or of a copy that failed or was never begun,
+    /// is thrown away.
+    fn drop_leading(&mut self, dropped: impl Fn(Request) -> bool) {
+        while self.outstanding.front().is_some_and(|(request, _)| dropped(*request)) {
             self.outstanding.pop_front();
         }
+    }
+
+    fn answers_batch(&self) -> bool {
+        matches!(self.outstanding.front(), Some((Request::Batch, _)))
+    }
+
+    /// An error in a batch: the server skips everything up to the next Sync,
+    /// simple queries among it. Returns how many groups are never answered.
+    fn skip_batch(&mut self) -> u64 {
+        if !self.answers_batch() {
+            return 0;
+        }
+        let mut skipped = 0;
+        while let Some((request, count)) = self.outstanding.front()
+            && *request != Request::Sync
+        {
+            skipped += if request.is_group() { u64::from(*count) } else { 0 };
+            self.outstanding.pop_front();
+        }
+        self.sent -= skipped;
+        self.skipping = self.outstanding.is_empty();
+        skipped
     }
 
     /// The server begins to take data. The Syncs that were sent already,
@@ -192,7 +244,7 @@ impl Conversation {
     /// that end was sent too, the copy is over as far as the client goes.
     fn copy_in_begins(&mut self) -> u64 {
         let asked_by_query = matches!(self.outstanding.front(), Some((Request::Query, _)));
-        let first = usize::from(asked_by_query);
+        let first = usize::from(!self.outstanding.is_empty());
         if asked_by_query {
             self.split_front();
         }
@@ -360,6 +412,33 @@ mod tests {
         server(&mut c, b"EI");
         assert!(!c.is_idle());
         server(&mut c, b"CI");
+        assert!(c.is_idle());
+    }
+
+    #[test]
+    fn d16_an_error_in_a_batch_skips_simple_queries_up_to_the_sync() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"PBEQS");
+        server(&mut c, b"1E");
+        assert!(!c.is_idle());
+        server(&mut c, b"I");
+        assert!(c.is_idle());
+        client(&mut c, b"PBEQS");
+        server(&mut c, b"12CDCI");
+        assert!(!c.is_idle());
+        server(&mut c, b"I");
+        assert!(c.is_idle());
+        client(&mut c, b"PBEQS");
+        server(&mut c, b"12CEI");
+        assert!(!c.is_idle(), "the error was the query's own");
+        server(&mut c, b"I");
+        assert!(c.is_idle());
+        client(&mut c, b"PH");
+        server(&mut c, b"E");
+        client(&mut c, b"QQ");
+        assert!(!c.is_idle());
+        client(&mut c, b"S");
+        server(&mut c, b"I");
         assert!(c.is_idle());
     }
 

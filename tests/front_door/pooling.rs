@@ -475,6 +475,85 @@ fn every_kind_of_batch_answers_as_postgresql_does() {
     }
 }
 
+/// Simple queries in the middle of a batch, with an error at each place: the
+/// answers are PostgreSQL's, and the connection is free afterwards.
+#[test]
+fn d16_mixed_batches_with_an_error_at_each_place() {
+    let stage = narrow();
+    let good = || {
+        vec![
+            parse("", "SELECT 1"),
+            bind(""),
+            execute(),
+            message(b'Q', b"SELECT 2\0"),
+            parse("", "SELECT 3"),
+            bind(""),
+            execute(),
+            sync(),
+        ]
+    };
+    let bad = |at: usize| {
+        let mut messages = good();
+        messages[at] = match at {
+            0 | 4 => parse("", "SELEC"),
+            1 | 5 => bind("missing"),
+            3 => message(b'Q', b"SELEC\0"),
+            _ => message(b'E', b"missing\0\0\0\0\0"),
+        };
+        messages
+    };
+    let (mut raw, mut without) = (pooled(&stage), direct(&stage));
+    let mut other = pooled(&stage);
+    for at in 0..7 {
+        let until_idle = |raw: &mut Raw| -> String {
+            raw.send(&[bad(at).concat(), message(b'Q', b"SELECT 'end'\0")].concat());
+            let mut said = String::new();
+            loop {
+                let messages = raw.read_until(b'Z');
+                said.push_str(&kinds(&messages));
+                if messages.iter().any(|m| m.kind == b'D' && m.body.ends_with(b"end")) {
+                    return said;
+                }
+            }
+        };
+        let expected = until_idle(&mut without);
+        assert_eq!(until_idle(&mut raw), expected, "an error at {at}");
+        assert_eq!(ask(&mut other, "SELECT 'free'"), "free", "an error at {at}");
+    }
+}
+
+/// After an error the server skips a Parse of the unnamed statement: whose is
+/// there then is not known, and nobody runs another's.
+#[test]
+fn an_unnamed_statement_that_was_skipped_is_nobodys() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    for _ in 0..3 {
+        send(&mut two, &[parse("", "SELECT 'secret of two'"), sync()]);
+        let failed = [bind("missing"), parse("", "SELECT 'one'"), sync()];
+        assert_eq!(kinds(&send(&mut one, &failed)), "EZ");
+        let messages = send(&mut one, &[bind(""), execute(), sync()]);
+        assert_ne!(kinds(&messages), "2DCZ", "{messages:?}");
+        send(&mut two, &[parse("", "SELECT 'secret of two'"), sync()]);
+        assert_eq!(kinds(&send(&mut one, &[bind("missing"), close(""), sync()])), "EZ");
+        let messages = send(&mut one, &[bind(""), execute(), sync()]);
+        assert!(messages.iter().all(|m| m.kind != b'D'), "{messages:?}");
+    }
+}
+
+#[test]
+fn d20_what_is_sent_behind_discard_all_stays() {
+    let stage = narrow();
+    let mut raw = pooled(&stage);
+    run(&mut raw, "SET work_mem = '5MB'");
+    raw.send(&[message(b'Q', b"DISCARD ALL\0"), message(b'Q', b"SET work_mem = '7MB'\0")].concat());
+    raw.read_until(b'Z');
+    raw.read_until(b'Z');
+    assert_eq!(ask(&mut raw, "SHOW work_mem"), "7MB");
+    let counts = stage.postern().door().slots.counts()[0].counts;
+    assert_eq!(counts.pinned, 1);
+}
+
 #[test]
 fn d30_clients_that_leave_in_the_middle_leave_nothing_behind() {
     let stage = narrow();

@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::expected::{Expected, Reply};
 use super::upward::ClientState;
+use crate::state::Pins;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
 use crate::wire::answer::{self, Severity};
@@ -188,7 +189,7 @@ impl Downward {
                 Verdict::Forward
             }
             b'C' => {
-                command_complete(body, exchange);
+                command_complete(group, body, exchange);
                 Verdict::Forward
             }
             b'E' => error(group, body, exchange),
@@ -229,21 +230,21 @@ impl Downward {
 }
 
 /// What throws statements away says so in its tag.
-fn command_complete(body: &[u8], exchange: &mut Exchange<'_>) {
-    match body {
-        b"DISCARD ALL\0" => {
-            exchange.statements.clear();
-            exchange.client.statements.clear();
-            exchange.client.unnamed = None;
-            // The session is as it began: nothing holds it to its connection.
-            exchange.client.pins = crate::state::Pins::NONE;
+///
+/// What the client has sent since is not thrown away with it: so long as more
+/// is under way, its names stay, and so does what holds it to its connection.
+fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
+    if !matches!(body, b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") {
+        return;
+    }
+    exchange.statements.clear();
+    let client = &mut *exchange.client;
+    if exchange.conversation.group() == group + 1 && exchange.expected.is_empty() {
+        client.statements.clear();
+        if client.discarding == Some(group) && !exchange.conversation.is_unsynced() {
+            // The session is as it began.
+            client.pins = Pins::NONE;
         }
-        b"DEALLOCATE ALL\0" => {
-            exchange.statements.clear();
-            exchange.client.statements.clear();
-            exchange.client.unnamed = None;
-        }
-        _ => {}
     }
 }
 

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::refusal::Answer;
-use crate::state::statements::{ClientStatements, ServerStatements, Statement, StatementId};
+use crate::state::statements::{
+    ClientStatements, ServerStatements, Statement, StatementId, Unnamed,
+};
 
 /// What becomes of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub enum Owed {
         on_server: Option<StatementId>,
         /// The name that is the client's with it.
         named: Option<Bytes>,
+        /// Whether it is about the unnamed statement.
+        unnamed: bool,
     },
     /// `CloseComplete`.
     Closed {
@@ -51,6 +55,8 @@ pub enum Owed {
         named: Option<Bytes>,
         /// The name that is not the client's any more with it.
         forgotten: Option<(Bytes, Arc<Statement>)>,
+        /// Whether it is about the unnamed statement.
+        unnamed: bool,
     },
     /// An error, in whose place the client hears this one.
     Error(Box<Answer>),
@@ -142,9 +148,19 @@ impl Expected {
     }
 }
 
+/// The unnamed statement on the server may be anybody's: nobody takes it for
+/// his own.
+const SOMEBODYS: Unnamed = (u64::MAX, u64::MAX);
+
 fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements) {
     match owed {
-        Owed::Parsed { on_server, named, .. } => {
+        Owed::Parsed { on_server, named, unnamed, reply } => {
+            if unnamed {
+                server.unnamed = Some(SOMEBODYS);
+            }
+            if unnamed && reply == Reply::Forward {
+                client.unnamed = None;
+            }
             if let Some(id) = on_server {
                 server.remove(&id);
             }
@@ -152,7 +168,10 @@ fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements
                 client.remove(&name);
             }
         }
-        Owed::Closed { from_server, named, forgotten, .. } => {
+        Owed::Closed { from_server, named, forgotten, unnamed, .. } => {
+            if unnamed {
+                server.unnamed = Some(SOMEBODYS);
+            }
             if let Some(id) = from_server {
                 server.insert(id);
             }

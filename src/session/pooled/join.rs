@@ -76,10 +76,10 @@ impl Member {
         let state = ClientState {
             id: seat.id,
             statements: ClientStatements::default(),
-            unnamed: None,
             unnamed_count: 0,
             reports: crate::state::reports::Reports::default(),
             pins: Pins::NONE,
+            discarding: None,
         };
         let target = Arc::new(CancelTarget::new(seat.occupant.endpoint.service.clone()));
         Self { seat, state, key: PoolKey::new(parameters), keys, target, place: None }

@@ -477,7 +477,7 @@ impl Relay {
     /// Whether nothing of this client is left on the connection.
     fn is_done(&self, member: &Member) -> bool {
         self.conversation.is_idle()
-            && self.conversation.group() > 0
+            && !self.unprepared
             && self.expected.is_empty()
             && member.state.pins.is_empty()
             && self.upward.is_between_messages()

@@ -16,7 +16,7 @@ use crate::state::reports::Reports;
 use crate::state::statements::{
     ClientStatements, SHARED_PREFIX, ServerStatements, Statement, Unnamed, shared_name,
 };
-use crate::state::{PinReason, Pins, StatementCommand, look, may_fold_dates};
+use crate::state::{Discard, PinReason, Pins, StatementCommand, look, may_fold_dates};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
 
@@ -38,14 +38,14 @@ pub struct ClientState {
     pub id: u64,
     /// Its named statements.
     pub statements: ClientStatements,
-    /// The rest of the Parse message of its unnamed statement, if it has one.
-    pub unnamed: Option<Bytes>,
     /// How many unnamed statements it had before.
     pub unnamed_count: u64,
     /// The reported settings as it believes them.
     pub reports: Reports,
     /// Why it keeps its connection.
     pub pins: Pins,
+    /// The group of a simple query that is DISCARD ALL and nothing else.
+    pub discarding: Option<u64>,
 }
 
 /// Everything that a translation reads and writes.
@@ -259,7 +259,7 @@ fn query(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
     } else if let Some(text) = body.strip_suffix(b"\0") {
         look_at(text, true, exchange, run);
     }
-    exchange.client.unnamed = None;
+    exchange.client.statements.unnamed = None;
     exchange.server.unnamed = None;
 }
 
@@ -270,6 +270,10 @@ fn look_at(text: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut Run
         return;
     }
     exchange.client.pins |= look.pins;
+    let discards = [StatementCommand::Discard(Discard::All)];
+    if simple && look.pins.is_empty() && look.statements == discards {
+        exchange.client.discarding = Some(exchange.conversation.group());
+    }
     for command in look.statements {
         match command {
             StatementCommand::Prepare(_) => exchange.client.pins.insert(PinReason::SqlPrepare),
@@ -298,7 +302,7 @@ fn make_real(name: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut R
     let group = exchange.conversation.group();
     put_parse(out, name, &statement.definition);
     exchange.conversation.from_client(b'P');
-    let owed = Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None };
+    let owed = Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: false };
     exchange.expected.push(group, owed);
     if simple {
         put_message(out, b'S', &[]);
@@ -315,7 +319,8 @@ fn parse(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
     let parts = parts.and_then(|(name, rest)| Some((name, rest, split_string(rest)?.0)));
     let Some((name, definition, text)) = parts else {
         exchange.client.pins.insert(PinReason::Unparsed);
-        let owed = Owed::Parsed { reply: Reply::Forward, on_server: None, named: None };
+        let owed =
+            Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: false };
         exchange.expected.push(exchange.conversation.group(), owed);
         return false;
     };
@@ -331,10 +336,10 @@ fn parse(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
 /// The unnamed statement is the client's from now on, and on this server.
 fn unnamed_parsed(definition: &[u8], exchange: &mut Exchange<'_>) {
     let client = &mut *exchange.client;
-    client.unnamed = Some(Bytes::copy_from_slice(definition));
+    client.statements.unnamed = Some(Bytes::copy_from_slice(definition));
     client.unnamed_count += 1;
     exchange.server.unnamed = Some(unnamed_of(client));
-    let owed = Owed::Parsed { reply: Reply::Forward, on_server: None, named: None };
+    let owed = Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: true };
     exchange.expected.push(exchange.conversation.group(), owed);
 }
 
@@ -363,7 +368,8 @@ fn named_parse(name: &[u8], definition: &[u8], exchange: &mut Exchange<'_>, run:
         put_message(out, b'C', &[b"S", NOBODY, b"\0"]);
         exchange.conversation.from_client(b'C');
         let reply = Reply::AsParsed;
-        let owed = Owed::Closed { reply, from_server: None, named, forgotten: None };
+        let owed =
+            Owed::Closed { reply, from_server: None, named, forgotten: None, unnamed: false };
         exchange.expected.push(group, owed);
     } else {
         let out = run.replace(message);
@@ -389,14 +395,15 @@ fn prepare_on_server(
         put_message(out, b'C', &[b"S", shared_name(&id).as_bytes(), b"\0"]);
         exchange.conversation.from_client(b'C');
         let reply = Reply::Swallow;
-        let owed = Owed::Closed { reply, from_server, named: None, forgotten: None };
+        let owed =
+            Owed::Closed { reply, from_server, named: None, forgotten: None, unnamed: false };
         exchange.expected.push(group, owed);
     }
     put_parse(out, statement.shared_name().as_bytes(), &statement.definition);
     exchange.conversation.from_client(b'P');
     exchange.server.insert(statement.id);
     let on_server = Some(statement.id);
-    exchange.expected.push(group, Owed::Parsed { reply, on_server, named });
+    exchange.expected.push(group, Owed::Parsed { reply, on_server, named, unnamed: false });
 }
 
 /// The portal and the statement of a Bind, if both names are there.
@@ -453,21 +460,21 @@ fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> Option<
 /// Makes sure that the unnamed statement on the server is the client's: where
 /// others find another client's, it is prepared again, or is not there.
 fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
-    let own = exchange.client.unnamed.is_some().then(|| unnamed_of(exchange.client));
+    let own = exchange.client.statements.unnamed.is_some().then(|| unnamed_of(exchange.client));
     if exchange.server.unnamed == own {
         return;
     }
     let group = exchange.conversation.group();
     let out = run.insert();
-    let owed = if let Some(definition) = exchange.client.unnamed.clone() {
+    let owed = if let Some(definition) = exchange.client.statements.unnamed.clone() {
         put_parse(out, b"", &definition);
         exchange.conversation.from_client(b'P');
-        Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None }
+        Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: true }
     } else {
         put_message(out, b'C', &[b"S\0"]);
         exchange.conversation.from_client(b'C');
         let reply = Reply::Swallow;
-        Owed::Closed { reply, from_server: None, named: None, forgotten: None }
+        Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: true }
     };
     exchange.server.unnamed = own;
     exchange.expected.push(group, owed);
@@ -495,7 +502,7 @@ fn close(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
     let name = statement_name(body);
     let forgotten = match name {
         Some(b"") => {
-            exchange.client.unnamed = None;
+            exchange.client.statements.unnamed = None;
             exchange.server.unnamed = None;
             None
         }
@@ -506,6 +513,7 @@ fn close(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
             .map(|statement| (Bytes::copy_from_slice(name), statement)),
         None => None,
     };
+    let unnamed = name == Some(b"");
     let ours = name.is_some_and(|name| name.starts_with(SHARED_PREFIX.as_bytes()));
     let replaced = forgotten.is_some() || ours;
     if replaced {
@@ -513,7 +521,7 @@ fn close(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
         put_message(out, b'C', &[b"S", NOBODY, b"\0"]);
         exchange.conversation.from_client(b'C');
     }
-    let owed = Owed::Closed { reply, from_server: None, named: None, forgotten };
+    let owed = Owed::Closed { reply, from_server: None, named: None, forgotten, unnamed };
     exchange.expected.push(group, owed);
     replaced
 }
