@@ -172,6 +172,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::AdminShutdown,
         Refusal::NoLongerPermitted,
         Refusal::ServerLost,
+        Refusal::TransactionLost,
         Refusal::OutcomeUnknown,
     ]
 }
@@ -221,6 +222,7 @@ fn is_named(refusal: &Refusal) -> bool {
         | Refusal::AdminShutdown
         | Refusal::NoLongerPermitted
         | Refusal::ServerLost
+        | Refusal::TransactionLost
         | Refusal::OutcomeUnknown => true,
     }
 }

@@ -80,6 +80,9 @@ pub enum Refusal {
     NoLongerPermitted,
     /// The server connection was lost with nothing under way.
     ServerLost,
+    /// The server connection was lost in a transaction whose end had not been
+    /// asked for.
+    TransactionLost,
     /// The server connection was lost while a statement could have committed.
     OutcomeUnknown,
 }
@@ -299,6 +302,13 @@ impl Refusal {
                 "terminating connection because the connection to the server was lost",
             )
             .hint("Connect again; nothing was under way."),
+            Self::TransactionLost => Answer::new(
+                "transaction_lost",
+                S::SERIALIZATION_FAILURE,
+                "the connection to the server was lost in the middle of a transaction",
+            )
+            .detail("Nothing of the transaction was committed.")
+            .hint("Connect again and repeat the transaction."),
             Self::OutcomeUnknown => Answer::new(
                 "outcome_unknown",
                 S::TRANSACTION_RESOLUTION_UNKNOWN,

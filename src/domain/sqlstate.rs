@@ -18,6 +18,8 @@ impl SqlState {
     pub const INVALID_AUTHORIZATION: Self = Self("28000");
     /// `invalid_password`
     pub const INVALID_PASSWORD: Self = Self("28P01");
+    /// `serialization_failure`: what drivers and frameworks know to retry.
+    pub const SERIALIZATION_FAILURE: Self = Self("40001");
     /// `duplicate_prepared_statement`
     pub const DUPLICATE_STATEMENT: Self = Self("42P05");
     /// `configuration_limit_exceeded`

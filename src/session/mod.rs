@@ -102,3 +102,19 @@ async fn let_in(door: &FrontDoor, arrived: Arrived) -> Option<Inside> {
         known.log_in(door).await.map(|session| Inside::Session(Box::new(session)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_sessions_task_is_small() {
+        let bytes = size_of_future(serve);
+        println!("a session's task: {bytes} bytes");
+        assert!(bytes < 2_000, "{bytes} bytes for every client");
+    }
+}

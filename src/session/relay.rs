@@ -92,7 +92,7 @@ impl Established {
         let end = loop {
             let (client, server) = (&mut self.client, self.server.connection());
             match poll_fn(|cx| relay.poll(cx, client, server)).await {
-                End::Abandoned => self.cancel_abandoned(door).await,
+                End::Abandoned => Box::pin(self.cancel_abandoned(door)).await,
                 End::Leaving => self.server.slot().closing(),
                 end => break end,
             }
@@ -117,7 +117,7 @@ impl Established {
             }
         }
         if tell_client {
-            let _ = timeout(LAST_WORDS, close_client(&mut client, &said)).await;
+            let _ = timeout(LAST_WORDS, Box::pin(close_client(&mut client, &said))).await;
         }
         let ending = Ending { reason: end.reason(), error: end.error(), told: told.as_ref() };
         log_end(&seat, began.elapsed(), &ending);
@@ -394,8 +394,11 @@ impl<'a> Relay<'a> {
             End::Client | End::ClientLost(_) | End::Abandoned | End::Leaving => None,
             End::Ordered(refusal) => Some(refusal.clone()),
             End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
-            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+            End::Server | End::ServerLost(_) if self.conversation.is_idle() => {
                 Some(Refusal::ServerLost)
+            }
+            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+                Some(Refusal::TransactionLost)
             }
             End::Server | End::ServerLost(_) => Some(Refusal::OutcomeUnknown),
         };

@@ -315,6 +315,28 @@ fn an_abandoned_query_is_cancelled_after_a_moment() {
     assert!(took > Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
 }
 
+/// A backend that is killed says nothing: then Postern does.
+#[test]
+fn a_killed_backend_is_told_apart_by_what_was_under_way() {
+    let installation = postern::cluster::Installations::find().unwrap();
+    for (before, expected) in [(None, "57P01"), (Some("BEGIN"), "40001")] {
+        let server = super::stage::start_server(installation.postgresql().unwrap());
+        let stage = Stage::new(&Wanted { server: Some(&server), ..Wanted::default() });
+        let mut raw = proxied(&stage);
+        if let Some(sql) = before {
+            raw.query(sql);
+            raw.read_until(b'Z');
+        }
+        raw.query("SELECT pg_backend_pid()");
+        let messages = raw.read_until(b'Z');
+        let row = messages.iter().find(|m| m.kind == b'D').unwrap();
+        let pid = String::from_utf8(row.body[6..].to_vec()).unwrap();
+        let kill = std::process::Command::new("kill").args(["-9", &pid]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(raw.read().sqlstate(), expected, "{before:?}");
+    }
+}
+
 #[test]
 fn a_lost_server_is_told_apart_by_what_was_under_way() {
     let installation = postern::cluster::Installations::find().unwrap();
@@ -327,6 +349,7 @@ fn a_lost_server_is_told_apart_by_what_was_under_way() {
     server.kill_9().unwrap();
     let idle = idle.read();
     let busy = busy.read();
+
     assert!(["57P01", "57P02"].contains(&idle.sqlstate().as_str()), "{idle:?}");
     assert!(["08007", "57P02"].contains(&busy.sqlstate().as_str()), "{busy:?}");
 }

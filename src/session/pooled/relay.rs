@@ -95,19 +95,20 @@ impl Pooled {
             match step {
                 Step::End(end) => break end,
                 Step::NeedsServer => {
-                    if let Err(end) = self.bring_server(&mut relay, door).await {
+                    if let Err(end) = Box::pin(self.bring_server(&mut relay, door)).await {
                         break end;
                     }
                 }
             }
         };
-        self.farewell(relay, door, end, began).await;
+        // What is rare is boxed: every idle client pays for the size of this.
+        Box::pin(self.farewell(relay, door, end, began)).await;
     }
 
     /// Leases a connection for what the client has said; a refusal is its
     /// answer, and its session goes on (decision 29).
     async fn bring_server(&mut self, relay: &mut Relay, door: &FrontDoor) -> Result<(), End> {
-        let leased = Box::pin(self.member.lease(door));
+        let leased = self.member.lease(door);
         let Ok(leased) = unless_gone(&mut self.connection, leased).await else {
             return Err(End::Client);
         };
@@ -563,8 +564,11 @@ impl Relay {
             End::Ordered(refusal) => Some(refusal.clone()),
             End::Preparation => Some(Refusal::ServerLogin(ServerLoginFailure::Broken)),
             End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
-            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+            End::Server | End::ServerLost(_) if self.conversation.is_idle() => {
                 Some(Refusal::ServerLost)
+            }
+            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+                Some(Refusal::TransactionLost)
             }
             End::Server | End::ServerLost(_) => Some(Refusal::OutcomeUnknown),
         };
