@@ -416,6 +416,14 @@ mod tests {
     }
 
     #[test]
+    fn d01_a_copy_that_never_begins_leaves_the_session_idle() {
+        let mut c = Conversation::after_login();
+        client(&mut c, b"Qddc");
+        server(&mut c, b"EI");
+        assert!(c.is_idle());
+    }
+
+    #[test]
     fn d16_an_error_in_a_batch_skips_simple_queries_up_to_the_sync() {
         let mut c = Conversation::after_login();
         client(&mut c, b"PBEQS");
