@@ -603,6 +603,7 @@ mod tests {
             let mut world = World::default();
             let mut now = Instant::now();
             for step in steps {
+                let before = ledger.counts().used();
                 match step {
                     Step::Session => match ledger.admit_session(now) {
                         Admission::Granted => world.sessions += 1,
@@ -686,6 +687,7 @@ mod tests {
                 prop_assert_eq!(counts.idle, world.idle.values().sum::<u32>());
                 prop_assert_eq!(counts.closing, world.closing);
                 prop_assert_eq!(counts.waiting as usize, world.waiting.len());
+                prop_assert!(counts.used() <= limits.0.max(before), "more than the plan has");
                 let free = counts.used() < limits.0;
                 let may_open = free && counts.pooled() < limits.1 && counts.opening < MAX_OPENING;
                 let oldest_is_pool = world.waiting.first().is_some_and(|(_, who)| who.is_some());
