@@ -1,0 +1,291 @@
+//! Single decisions by example, and all of them against a model of the world.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const A: PoolId = PoolId(1);
+const B: PoolId = PoolId(2);
+
+fn ledger(capacity: u32) -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.set_limits(Limits { capacity, pool_size: capacity, pooled_reserve: 0 });
+    ledger
+}
+
+fn ticket(admission: Admission) -> Ticket {
+    match admission {
+        Admission::Wait(ticket, _) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn c02_exactly_as_many_sessions_as_the_plan_says() {
+    let (mut ledger, now) = (ledger(25), Instant::now());
+    for _ in 0..25 {
+        assert_eq!(ledger.admit_session(now), Admission::Granted);
+    }
+    assert_eq!(ledger.admit_session(now), Admission::Full);
+    ledger.release(Use::Session);
+    assert_eq!(ledger.grants(), []);
+    assert_eq!(ledger.admit_session(now), Admission::Granted);
+    assert_eq!(ledger.admit_session(now), Admission::Full);
+}
+
+#[test]
+fn c03_a_closing_slot_is_waited_for_and_not_given_twice() {
+    let (mut ledger, now) = (ledger(1), Instant::now());
+    assert_eq!(ledger.admit_session(now), Admission::Granted);
+    ledger.change(Use::Session, Use::Closing);
+    let first = ticket(ledger.admit_session(now));
+    assert_eq!(ledger.admit_session(now), Admission::Full);
+    ledger.release(Use::Closing);
+    assert_eq!(ledger.grants(), [(first, Use::Session)]);
+    assert_eq!(ledger.admit_session(now), Admission::Full);
+}
+
+#[test]
+fn a_connection_goes_to_the_oldest_of_its_pool() {
+    let (mut ledger, now) = (ledger(1), Instant::now());
+    assert_eq!(ledger.lease(A, now), Admission::Granted);
+    ledger.change(Use::Opening, Use::Busy);
+    let first = ticket(ledger.lease(A, now));
+    let second = ticket(ledger.lease(A, now));
+    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(first));
+    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(second));
+    assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
+    assert_eq!(ledger.lease(A, now), Admission::Idle);
+}
+
+#[test]
+fn c07_whoever_waits_longest_is_overtaken_for_25_ms_only() {
+    let (mut ledger, start) = (ledger(1), Instant::now());
+    ledger.lease(A, start);
+    ledger.change(Use::Opening, Use::Busy);
+    let other = ticket(ledger.lease(B, start));
+    let own = ticket(ledger.lease(A, start));
+    let again = ticket(ledger.lease(A, start));
+    assert_eq!(ledger.give_back(A, start + SWITCH_AFTER), GivenBack::Hand(own));
+    let late = start + SWITCH_AFTER + Duration::from_millis(1);
+    assert_eq!(ledger.give_back(A, late), GivenBack::Close);
+    ledger.release(Use::Closing);
+    assert_eq!(ledger.grants(), [(other, Use::Opening)]);
+    ledger.change(Use::Opening, Use::Busy);
+    assert_eq!(ledger.give_back(B, late), GivenBack::Close);
+    ledger.release(Use::Closing);
+    assert_eq!(ledger.grants(), [(again, Use::Opening)]);
+}
+
+#[test]
+fn an_idle_connection_of_another_pool_makes_room() {
+    let (mut ledger, now) = (ledger(1), Instant::now());
+    ledger.lease(A, now);
+    ledger.change(Use::Opening, Use::Busy);
+    assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
+    let Admission::Wait(waiting, Some(A)) = ledger.lease(B, now) else { panic!("evicts") };
+    ledger.release(Use::Closing);
+    assert_eq!(ledger.grants(), [(waiting, Use::Opening)]);
+    ledger.change(Use::Opening, Use::Busy);
+    ledger.give_back(B, now);
+    let Admission::Wait(session, Some(B)) = ledger.admit_session(now) else { panic!("evicts") };
+    ledger.release(Use::Closing);
+    assert_eq!(ledger.grants(), [(session, Use::Session)]);
+}
+
+#[test]
+fn pins_and_sessions_are_not_waited_for_by_sessions() {
+    let (mut ledger, now) = (ledger(2), Instant::now());
+    ledger.admit_session(now);
+    ledger.lease(A, now);
+    ledger.change(Use::Opening, Use::Busy);
+    ledger.change(Use::Busy, Use::Pinned);
+    assert_eq!(ledger.admit_session(now), Admission::Full);
+    ledger.change(Use::Pinned, Use::Busy);
+    assert!(matches!(ledger.admit_session(now), Admission::Wait(..)));
+}
+
+#[test]
+fn the_pools_keep_to_their_size_and_sessions_leave_the_reserve() {
+    let mut ledger = Ledger::default();
+    ledger.set_limits(Limits { capacity: 4, pool_size: 1, pooled_reserve: 1 });
+    let now = Instant::now();
+    assert_eq!(ledger.lease(A, now), Admission::Granted);
+    let waiting = ticket(ledger.lease(A, now));
+    // Somebody waits already, so sessions queue behind him: one, as one
+    // connection is coming back.
+    let session = ticket(ledger.admit_session(now));
+    assert_eq!(ledger.admit_session(now), Admission::Full);
+    // A free slot is no use to the pool, so it is to the session.
+    assert_eq!(ledger.grants(), [(session, Use::Session)]);
+    ledger.change(Use::Opening, Use::Busy);
+    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(waiting));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Session,
+    Lease(u32),
+    Open,
+    OpenFails,
+    GiveBack(u32, u64),
+    Lose,
+    SessionEnds,
+    Closed,
+    Abandon,
+    Limits(u32, u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => Just(Step::Session),
+        4 => (0u32..3).prop_map(Step::Lease),
+        3 => Just(Step::Open),
+        1 => Just(Step::OpenFails),
+        4 => ((0u32..3), (0u64..60)).prop_map(|(pool, ms)| Step::GiveBack(pool, ms)),
+        1 => Just(Step::Lose),
+        2 => Just(Step::SessionEnds),
+        3 => Just(Step::Closed),
+        1 => Just(Step::Abandon),
+        1 => ((0u32..5), (0u32..5)).prop_map(|(c, p)| Step::Limits(c, p)),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+/// What the world looks like beside the ledger.
+#[derive(Default)]
+struct World {
+    opening: Vec<u32>,
+    busy: BTreeMap<u32, u32>,
+    idle: BTreeMap<u32, u32>,
+    sessions: u32,
+    closing: u32,
+    waiting: Vec<(Ticket, Option<u32>)>,
+}
+
+impl World {
+    fn grant(&mut self, tickets: Vec<(Ticket, Use)>) {
+        for (ticket, _) in tickets {
+            let at = self.waiting.iter().position(|(t, _)| *t == ticket).expect("it waits");
+            match self.waiting.remove(at).1 {
+                Some(pool) => self.opening.push(pool),
+                None => self.sessions += 1,
+            }
+        }
+    }
+
+    fn evict(&mut self, pool: Option<PoolId>) {
+        if let Some(PoolId(pool)) = pool {
+            *self.idle.get_mut(&pool).unwrap() -= 1;
+            self.closing += 1;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #[test]
+    fn c05_slots_are_conserved_and_nobody_waits_beside_a_usable_one(steps in steps()) {
+        let mut ledger = ledger(3);
+        let mut limits = (3, 3);
+        let mut world = World::default();
+        let mut now = Instant::now();
+        for step in steps {
+            let before = ledger.counts().used();
+            match step {
+                Step::Session => match ledger.admit_session(now) {
+                    Admission::Granted => world.sessions += 1,
+                    Admission::Wait(ticket, evicted) => {
+                        world.waiting.push((ticket, None));
+                        world.evict(evicted);
+                    }
+                    _ => {}
+                },
+                Step::Lease(pool) => match ledger.lease(PoolId(pool), now) {
+                    Admission::Idle => {
+                        *world.idle.get_mut(&pool).unwrap() -= 1;
+                        *world.busy.entry(pool).or_default() += 1;
+                    }
+                    Admission::Granted => world.opening.push(pool),
+                    Admission::Wait(ticket, evicted) => {
+                        world.waiting.push((ticket, Some(pool)));
+                        world.evict(evicted);
+                    }
+                    Admission::Full => prop_assert!(false, "pools always wait"),
+                },
+                Step::Open if !world.opening.is_empty() => {
+                    let pool = world.opening.remove(0);
+                    *world.busy.entry(pool).or_default() += 1;
+                    ledger.change(Use::Opening, Use::Busy);
+                }
+                Step::OpenFails if !world.opening.is_empty() => {
+                    world.opening.remove(0);
+                    ledger.release(Use::Opening);
+                }
+                Step::GiveBack(pool, ms) if world.busy.get(&pool).is_some_and(|n| *n > 0) => {
+                    now += Duration::from_millis(ms);
+                    match ledger.give_back(PoolId(pool), now) {
+                        GivenBack::Hand(ticket) => {
+                            let at = world.waiting.iter().position(|(t, _)| *t == ticket).unwrap();
+                            prop_assert_eq!(world.waiting.remove(at).1, Some(pool));
+                        }
+                        GivenBack::Keep => {
+                            *world.busy.get_mut(&pool).unwrap() -= 1;
+                            *world.idle.entry(pool).or_default() += 1;
+                        }
+                        GivenBack::Close => {
+                            *world.busy.get_mut(&pool).unwrap() -= 1;
+                            world.closing += 1;
+                        }
+                    }
+                }
+                Step::Lose => {
+                    if let Some((_, busy)) = world.busy.iter_mut().find(|(_, n)| **n > 0) {
+                        *busy -= 1;
+                        world.closing += 1;
+                        ledger.change(Use::Busy, Use::Closing);
+                    }
+                }
+                Step::SessionEnds if world.sessions > 0 => {
+                    world.sessions -= 1;
+                    world.closing += 1;
+                    ledger.change(Use::Session, Use::Closing);
+                }
+                Step::Closed if world.closing > 0 => {
+                    world.closing -= 1;
+                    ledger.release(Use::Closing);
+                }
+                Step::Abandon if !world.waiting.is_empty() => {
+                    let (ticket, _) = world.waiting.remove(0);
+                    prop_assert!(ledger.abandon(ticket));
+                    prop_assert!(!ledger.abandon(ticket));
+                }
+                Step::Limits(capacity, pool_size) => {
+                    limits = (capacity, pool_size);
+                    let limits = Limits { capacity, pool_size, pooled_reserve: 0 };
+                    ledger.set_limits(limits);
+                }
+                _ => {}
+            }
+            world.grant(ledger.grants());
+            let counts = ledger.counts();
+            prop_assert_eq!(counts.session, world.sessions);
+            prop_assert_eq!(counts.opening as usize, world.opening.len());
+            prop_assert_eq!(counts.busy, world.busy.values().sum::<u32>());
+            prop_assert_eq!(counts.idle, world.idle.values().sum::<u32>());
+            prop_assert_eq!(counts.closing, world.closing);
+            prop_assert_eq!(counts.waiting as usize, world.waiting.len());
+            prop_assert!(counts.used() <= limits.0.max(before), "more than the plan has");
+            let free = counts.used() < limits.0;
+            let may_open = free && counts.pooled() < limits.1 && counts.opening < MAX_OPENING;
+            let oldest_is_pool = world.waiting.first().is_some_and(|(_, who)| who.is_some());
+            prop_assert!(!(may_open && oldest_is_pool), "a pool waits beside a free slot");
+            for (_, pool) in &world.waiting {
+                let idle = pool.and_then(|pool| world.idle.get(&pool)).copied().unwrap_or(0);
+                prop_assert_eq!(idle, 0, "waits beside an idle connection");
+            }
+        }
+    }
+}
