@@ -84,7 +84,7 @@ fn service(declared: &config::Service) -> Result<Service, Failure> {
         plan: Arc::new(declared.plan.clone()),
         allowlist: declared.allowlist.clone(),
         nodes: nodes(declared)?,
-        topology: Topology { primary: Err(Unavailable::Unreachable) },
+        topology: Topology::nobody(Unavailable::Unreachable),
     })
 }
 

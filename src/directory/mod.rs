@@ -12,4 +12,4 @@ pub mod snapshot;
 pub use cancel_keys::CancelKeys;
 pub use clock::CoarseClock;
 pub use roster::{Roster, Seat};
-pub use snapshot::{Directory, Node, Pooling, Routing, Service, Snapshot, Topology};
+pub use snapshot::{Directory, Node, Pooling, Routing, Service, Snapshot, Standby, Topology};

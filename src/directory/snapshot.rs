@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::domain::refusal::Unavailable;
-use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, Plan, ServiceName};
+use crate::domain::{Allowlist, Epoch, Kind, NodeAddress, NodeTls, Plan, ServiceName};
 
 /// A service as the data path sees it.
 #[derive(Debug, Clone)]
@@ -83,6 +83,30 @@ impl Default for Pooling {
 pub struct Topology {
     /// The node that takes writes, or why there is none.
     pub primary: Result<Arc<Node>, Unavailable>,
+    /// That of the newest primary ever accepted, also while there is none: a
+    /// connection opened under an older one is never used again.
+    pub epoch: Epoch,
+    /// The standbys that follow the primary and are fit to be read from.
+    pub standbys: Vec<Standby>,
+}
+
+/// A standby that answers, replays and belongs to the service's data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standby {
+    /// Where it is.
+    pub node: Arc<Node>,
+    /// The age of the oldest position of the primary that it has not replayed;
+    /// none: not known (decision 36).
+    pub lag: Option<Duration>,
+}
+
+impl Topology {
+    /// What is known before anybody has looked: nobody serves, for this
+    /// reason.
+    #[must_use]
+    pub fn nobody(reason: Unavailable) -> Self {
+        Self { primary: Err(reason), epoch: Epoch::default(), standbys: Vec::new() }
+    }
 }
 
 /// How hosts and options are turned into services.

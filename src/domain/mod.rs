@@ -7,6 +7,7 @@
 pub mod address;
 pub mod allowlist;
 pub mod endpoint;
+pub mod epoch;
 pub mod name;
 pub mod plan;
 pub mod refusal;
@@ -17,6 +18,7 @@ pub mod sqlstate;
 pub use address::{ClientAddress, NodeAddress};
 pub use allowlist::Allowlist;
 pub use endpoint::{Access, Endpoint, PoolMode};
+pub use epoch::Epoch;
 pub use name::{InvalidName, ServiceName};
 pub use plan::Plan;
 pub use refusal::Refusal;

@@ -149,7 +149,7 @@ mod tests {
             plan: Arc::new(plan.clone()),
             allowlist: Allowlist::default(),
             nodes: Vec::new(),
-            topology: Topology { primary: Err(Unavailable::Unreachable) },
+            topology: Topology::nobody(Unavailable::Unreachable),
         };
         let services = ["orders", "billing"].map(|n| (n.parse().unwrap(), Arc::new(service(n))));
         Snapshot {

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::directory::{Node, Topology};
-use crate::domain::Kind;
 use crate::domain::refusal::Unavailable;
+use crate::domain::{Epoch, Kind};
 
 /// What the last look at a node showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Sight {
 /// Decides from the last look at each node.
 #[must_use]
 pub fn decide(kind: Kind, nodes: &[(Arc<Node>, Sight)]) -> Topology {
-    Topology { primary: primary(kind, nodes) }
+    Topology { primary: primary(kind, nodes), epoch: Epoch::default(), standbys: Vec::new() }
 }
 
 fn primary(kind: Kind, nodes: &[(Arc<Node>, Sight)]) -> Result<Arc<Node>, Unavailable> {

@@ -115,6 +115,6 @@ pub(in crate::control) fn service(name: &str, kind: Kind, node: &str, up: bool) 
         }),
         allowlist: Allowlist::default(),
         nodes: vec![node],
-        topology: Topology { primary },
+        topology: Topology { primary, ..Topology::nobody(Unavailable::Unreachable) },
     }
 }

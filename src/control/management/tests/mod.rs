@@ -91,7 +91,7 @@ fn service(kind: Kind, nodes: Vec<Arc<Node>>) -> Service {
         }),
         allowlist: Allowlist::new(Vec::new()),
         nodes,
-        topology: Topology { primary: Err(Unavailable::Unreachable) },
+        topology: Topology::nobody(Unavailable::Unreachable),
     }
 }
 
