@@ -169,7 +169,7 @@ impl Builder {
 
 impl Cluster {
     /// The first start, which settles the port.
-    fn start_on_a_port(mut self) -> Result<Self, Error> {
+    pub(super) fn start_on_a_port(mut self) -> Result<Self, Error> {
         if self.arguments.port != 0 {
             return self.start().map(|()| self);
         }

@@ -4,6 +4,7 @@
 //! postern-XXXXXX/   0700, the servers' user's; removed at the end if we made it
 //!   data/           the data directory
 //!   run/            the unix socket
+//!   passfile        a standby's password for its primary
 //!   log             what initdb and the server wrote to stderr
 //! ```
 
@@ -57,6 +58,11 @@ impl Layout {
         Ok(Self { data, sockets, log, account, temporary })
     }
 
+    /// What a standby knows its primary's password from.
+    pub(super) fn passfile(&self) -> PathBuf {
+        self.log.with_file_name("passfile")
+    }
+
     /// The directory that goes when the cluster goes.
     pub(super) fn temporary(&self) -> Option<&Path> {
         self.temporary.as_ref().map(TempDir::path)
@@ -82,7 +88,7 @@ impl Layout {
     }
 
     /// Writes a file that only the servers' user may read.
-    fn write(&self, path: &Path, contents: &str) -> Result<(), Error> {
+    pub(super) fn write(&self, path: &Path, contents: &str) -> Result<(), Error> {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
         file.and_then(|mut file| file.write_all(contents.as_bytes())).doing("writing", path)?;
@@ -117,6 +123,22 @@ pub(super) fn run_with_input(mut command: Command, input: &str) -> Result<Output
     output.doing("running", &program)
 }
 
+/// Runs a program that works on the data directory, its words going to the
+/// log, and says whether it succeeded.
+pub(super) fn run_watched(
+    argv: &[OsString],
+    layout: &Layout,
+    guardian: &mut Guardian,
+) -> Result<bool, Error> {
+    let program = argv.first().map(PathBuf::from).unwrap_or_default();
+    let mut process = guardian.spawn(argv, layout.open_log()?)?;
+    let drained = process.stdout.take().map(|mut pipe| io::copy(&mut pipe, &mut io::sink()));
+    drained.unwrap_or(Ok(0)).doing("reading from", &program)?;
+    let status = process.wait().doing("waiting for", &program)?;
+    guardian.watch_nothing();
+    Ok(status.success())
+}
+
 /// What `initdb` is to make.
 pub(super) struct Initdb<'a> {
     pub(super) installation: &'a Installation,
@@ -131,12 +153,7 @@ impl Initdb<'_> {
         let password_file = layout.sockets.join("password");
         layout.write(&password_file, self.password)?;
         let argv = self.argv(layout, &password_file);
-        let mut process = guardian.spawn(&argv, layout.open_log()?)?;
-        let drained = process.stdout.take().map(|mut pipe| io::copy(&mut pipe, &mut io::sink()));
-        drained.unwrap_or(Ok(0)).doing("reading from", "initdb")?;
-        let status = process.wait().doing("waiting for", "initdb")?;
-        guardian.watch_nothing();
-        if !status.success() {
+        if !run_watched(&argv, layout, guardian)? {
             return Err(Error::Initdb { log: last_lines(&layout.log()?) });
         }
         fs::remove_file(&password_file).doing("removing", &password_file)
@@ -191,6 +208,8 @@ impl Configuration {
             ("listen_addresses", listen),
             ("password_encryption", "scram-sha-256"),
             ("log_line_prefix", "%m [%p] %q%u@%d "),
+            // A standby that was away for a moment finds what it missed.
+            ("wal_keep_size", "256MB"),
         ];
         if !self.durable {
             settings.extend([

@@ -83,6 +83,22 @@ pub enum Error {
         log: String,
     },
 
+    /// `pg_basebackup` failed.
+    #[error("pg_basebackup failed:\n{log}")]
+    BaseBackup {
+        /// What it said.
+        log: String,
+    },
+
+    /// A standby did not do in time what was waited for.
+    #[error("replication does not get on: {question} still gives {answer:?}")]
+    NotReplicating {
+        /// What was asked.
+        question: String,
+        /// The last answer.
+        answer: String,
+    },
+
     /// The server ended while it started.
     #[error("the server did not start; the end of its log:\n{log}")]
     StartFailed {

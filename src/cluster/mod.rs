@@ -9,7 +9,7 @@
 //! Installations::find() ─ vector() ─▶ Installation ─ Cluster::builder() ─▶ Builder
 //!                                                                            │ start(): initdb, configuration,
 //!                                                                            ▼          server, databases, SQL
-//!                        stop(), kill_9() ◀── stopped ◀──── Cluster ────▶ running ──▶ start(), restart()
+//!               stop(), kill_9(), crash() ◀── stopped ◀──── Cluster ────▶ running ──▶ start(), restart()
 //! ```
 //!
 //! What must stay true:
@@ -27,9 +27,7 @@
 //! The calls block. Called from async code they hold up one thread for as long
 //! as a server needs to start or stop, which tests and the demo can afford.
 //!
-//! Deliberately absent: standbys. A data directory made by `pg_basebackup`
-//! needs no other server code, because port and socket directory are arguments
-//! of the server and not part of the copied configuration.
+//! Standbys, promotion and the return of a former primary: `replication.rs`.
 
 mod account;
 mod builder;
@@ -38,6 +36,7 @@ mod error;
 mod guardian;
 mod installation;
 mod port;
+mod replication;
 mod server;
 mod temporary;
 
@@ -217,6 +216,22 @@ impl Cluster {
         if !server.has_ended(ORPHANS_WITHIN) {
             server::signal_each(&children, Signal::KILL)?;
         }
+        running.wait_for_end(STOP_WITHIN)
+    }
+
+    /// Kills every process of the server at once, as the loss of its host
+    /// would: nobody gets to say goodbye, frozen or not. Does nothing while it
+    /// is stopped.
+    pub fn crash(&self) -> Result<(), Error> {
+        let mut running = self.running();
+        let Some(server) = running.alive() else {
+            return Ok(());
+        };
+        // A stopped postmaster forks nobody that the list would miss.
+        server.signal(Signal::STOP)?;
+        let children = server.children()?;
+        server.signal(Signal::KILL)?;
+        server::signal_each(&children, Signal::KILL)?;
         running.wait_for_end(STOP_WITHIN)
     }
 

@@ -176,6 +176,31 @@ fn a_frozen_server_answers_nobody_until_it_is_thawed_or_dropped() {
 }
 
 #[test]
+fn a_standby_streams_is_promoted_and_the_former_primary_rejoins() {
+    let one = quick(&tls_installation()).superuser("an owner").password("a:b\\'c").start().unwrap();
+    let two = one.standby().unwrap();
+    let three = one.standby().unwrap();
+    one.psql("CREATE TABLE t AS SELECT 7 AS n").unwrap();
+    two.wait_until_caught_up(&one).unwrap();
+    assert_eq!(two.psql("SELECT n, pg_is_in_recovery() FROM t").unwrap(), "7|t");
+
+    one.freeze().unwrap();
+    one.crash().unwrap();
+    assert_eq!(one.pid(), None);
+    two.promote().unwrap();
+    two.psql("INSERT INTO t VALUES (8)").unwrap();
+    three.follow(&two).unwrap();
+    three.wait_until_caught_up(&two).unwrap();
+    assert_eq!(three.psql("SELECT count(*) FROM t").unwrap(), "2");
+
+    // As it was: a second primary, with nothing of what came after it.
+    one.start().unwrap();
+    assert_eq!(one.psql("SELECT count(*), pg_is_in_recovery() FROM t").unwrap(), "1|f");
+    one.rejoin(&two).unwrap();
+    assert_eq!(one.psql("SELECT count(*), pg_is_in_recovery() FROM t").unwrap(), "2|t");
+}
+
+#[test]
 fn a_taken_port_is_named() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port();
