@@ -12,7 +12,7 @@ use crate::admission::strangers::Caps;
 use crate::control::admin::ReloadReport;
 use crate::control::config::{self, ListenAddress, Settings, TlsMode};
 use crate::directory::roster::Order;
-use crate::directory::{Directory, Node, Roster, Routing, Service, Snapshot, Topology};
+use crate::directory::{Directory, Node, Roster, Routing, Service, Snapshot, Tenures, Topology};
 use crate::domain::ServiceName;
 use crate::domain::refusal::Unavailable;
 use crate::net::ServerTls;
@@ -85,6 +85,7 @@ fn service(declared: &config::Service) -> Result<Service, Failure> {
         allowlist: declared.allowlist.clone(),
         nodes: nodes(declared)?,
         topology: Topology::nobody(Unavailable::Unreachable),
+        tenures: Tenures::default(),
     })
 }
 

@@ -8,8 +8,10 @@ pub mod cancel_keys;
 pub mod clock;
 pub mod roster;
 pub mod snapshot;
+pub mod tenure;
 
 pub use cancel_keys::CancelKeys;
 pub use clock::CoarseClock;
 pub use roster::{Roster, Seat};
 pub use snapshot::{Directory, Node, Pooling, Routing, Service, Snapshot, Standby, Topology};
+pub use tenure::{Tenure, Tenures};

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
@@ -181,10 +181,25 @@ impl Seat {
         self.waker.register(waker);
     }
 
+    /// Waits until the session has been told something. Only the session calls
+    /// this, instead of [`listen`](Self::listen).
+    pub async fn ordered(&self) {
+        std::future::poll_fn(|cx| {
+            self.listen(cx.waker());
+            if self.order() == Order::None { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// Makes the session look at what it waits for once more.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Tells the session something; a stronger order is not weakened.
     pub fn tell(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::Relaxed);
-        self.waker.wake();
+        self.wake();
     }
 }
 

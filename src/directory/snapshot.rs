@@ -1,13 +1,15 @@
 //! The snapshot: all services, their plans, nodes and topology, as one value
 //! that is replaced whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+
+use super::tenure::{Tenure, Tenures};
 
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Epoch, Kind, NodeAddress, NodeTls, Plan, ServiceName};
@@ -27,6 +29,9 @@ pub struct Service {
     pub nodes: Vec<Arc<Node>>,
     /// Which of them serves what.
     pub topology: Topology,
+    /// How long connections to them may be used. Whoever publishes leaves this
+    /// alone: the publication itself fills it in.
+    pub tenures: Tenures,
 }
 
 /// A node and what Postern may do with it.
@@ -135,18 +140,25 @@ pub struct Directory {
     published: watch::Sender<u64>,
     /// One publication at a time: each begins with what the last one left.
     publishing: Mutex<()>,
+    /// Services some of whose tenures have ended since somebody last asked.
+    successions: Mutex<BTreeSet<ServiceName>>,
+    succeeded: Notify,
 }
 
 impl Directory {
     /// A directory that begins with this snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self {
-            current: ArcSwap::from_pointee(snapshot),
+        let directory = Self {
+            current: ArcSwap::default(),
             version: AtomicU64::new(0),
             published: watch::Sender::new(0),
             publishing: Mutex::new(()),
-        }
+            successions: Mutex::default(),
+            succeeded: Notify::new(),
+        };
+        directory.publish(|_| snapshot);
+        directory
     }
 
     /// The current snapshot.
@@ -169,13 +181,39 @@ impl Directory {
     }
 
     /// Replaces the snapshot by what `change` makes of the current one. Only
-    /// the control plane calls this, from one task at a time.
+    /// the control plane calls this. When it returns, no connection to a node
+    /// that has lost its role is usable any more.
     pub fn publish(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
         let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = change(&self.current.load());
+        let before = self.current.load();
+        let mut next = change(&before);
+        let over = succeed(&before, &mut next);
+        // Old tenures end first: nobody may see the new primary and still use
+        // a connection to the old one.
+        over.values().flatten().for_each(|tenure| tenure.end());
         self.current.store(Arc::new(next));
         self.version.fetch_add(1, Ordering::Release);
         self.published.send_modify(|version| *version += 1);
+        if !over.is_empty() {
+            self.lock_successions().extend(over.into_keys());
+            self.succeeded.notify_one();
+        }
+    }
+
+    /// Waits until tenures have ended, and says of which services. One task
+    /// asks. Cancel-safe.
+    pub async fn successions(&self) -> Vec<ServiceName> {
+        loop {
+            let services = std::mem::take(&mut *self.lock_successions());
+            if !services.is_empty() {
+                return services.into_iter().collect();
+            }
+            self.succeeded.notified().await;
+        }
+    }
+
+    fn lock_successions(&self) -> MutexGuard<'_, BTreeSet<ServiceName>> {
+        self.successions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows publications: waits on the receiver, then reads anew.
@@ -183,4 +221,24 @@ impl Directory {
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
     }
+}
+
+/// Carries the tenures over from one snapshot to the next. Returns those that
+/// are over, by service.
+fn succeed(before: &Snapshot, next: &mut Snapshot) -> HashMap<ServiceName, Vec<Arc<Tenure>>> {
+    let mut all_over = HashMap::new();
+    for (name, service) in &mut next.services {
+        let known = before.services.get(name);
+        if known.is_some_and(|known| Arc::ptr_eq(known, service)) {
+            continue;
+        }
+        let known = known.map(|known| known.tenures.clone()).unwrap_or_default();
+        let nodes = service.nodes.iter().map(|node| &node.address);
+        let (tenures, over) = known.succeeded(nodes, &service.topology);
+        Arc::make_mut(service).tenures = tenures;
+        if !over.is_empty() {
+            all_over.insert(name.clone(), over);
+        }
+    }
+    all_over
 }

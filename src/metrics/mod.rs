@@ -5,7 +5,7 @@
 //! are counters and gauges only; histograms are by endpoint (decision 41).
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::domain::{PoolMode, ServiceName};
@@ -23,6 +23,9 @@ pub struct Metrics {
     server_connects: HistogramVec,
     cancels: IntCounterVec,
     sessions: IntCounterVec,
+    holds: HistogramVec,
+    held: IntGaugeVec,
+    lost: IntCounterVec,
     /// Connections accepted, before anything is known of them.
     pub accepted: IntCounter,
     /// Connections closed for being one too many before authentication.
@@ -61,6 +64,24 @@ impl CancelOutcome {
             Self::Idle => "idle",
             Self::Limited => "limited",
             Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is known of a transaction whose server connection was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostOutcome {
+    /// Nothing of it was committed.
+    NotCommitted,
+    /// It may have been committed.
+    Unknown,
+}
+
+impl LostOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::NotCommitted => "not_committed",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -105,6 +126,21 @@ impl Metrics {
                 "postern_sessions_total",
                 "Sessions that were let in",
                 &["service", "endpoint"],
+            ),
+            holds: register.histogram(
+                "postern_hold_duration_seconds",
+                "Time that a login or transaction was held because nobody could serve it",
+                &["endpoint"],
+            ),
+            held: register.gauges(
+                "postern_held_clients",
+                "Logins and transactions held because nobody can serve them",
+                &["service"],
+            ),
+            lost: register.counters(
+                "postern_lost_transactions_total",
+                "Transactions whose server connection was lost, by what is known of their outcome",
+                &["service", "outcome"],
             ),
             accepted: register
                 .counter("postern_connections_accepted_total", "Connections accepted"),
@@ -151,6 +187,22 @@ impl Metrics {
         self.sessions.with_label_values(&[service.as_str(), mode.label()]).inc();
     }
 
+    /// A client is held from now on.
+    pub fn hold_began(&self, service: &ServiceName) {
+        self.held.with_label_values(&[service.as_str()]).inc();
+    }
+
+    /// A client that was held goes on, or gives up.
+    pub fn hold_ended(&self, service: &ServiceName, mode: PoolMode, seconds: f64) {
+        self.held.with_label_values(&[service.as_str()]).dec();
+        self.holds.with_label_values(&[mode.label()]).observe(seconds);
+    }
+
+    /// A transaction's server connection was lost.
+    pub fn transaction_lost(&self, service: &ServiceName, outcome: LostOutcome) {
+        self.lost.with_label_values(&[service.as_str(), outcome.label()]).inc();
+    }
+
     /// A cancel request was dealt with.
     pub fn cancel_handled(&self, outcome: CancelOutcome) {
         self.cancels.with_label_values(&[outcome.label()]).inc();
@@ -188,6 +240,10 @@ impl Register<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.add(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

@@ -100,6 +100,12 @@ impl Connection {
         poll_fn(|cx| self.transport.poll_close(cx)).await
     }
 
+    /// Ends the connection without another byte: what was sent and is still on
+    /// this host is thrown away.
+    pub fn sever(self) {
+        self.transport.sever();
+    }
+
     /// Reads and throws away until the peer closes.
     ///
     /// # Errors
@@ -295,6 +301,17 @@ mod tests {
         assert!(!connection.has_unsent());
         assert_eq!(connection.output.capacity(), 0);
         assert!(reader.await.unwrap() == data);
+    }
+
+    #[tokio::test]
+    async fn what_is_still_here_when_a_connection_is_severed_reaches_nobody() {
+        let (mut connection, mut peer) = pair().await;
+        let data = vec![7; 20_000_000];
+        poll_fn(|cx| Poll::Ready(connection.push(cx, &data))).await.unwrap();
+        connection.sever();
+        let mut read = Vec::new();
+        assert!(peer.read_to_end(&mut read).await.is_err());
+        assert!(read.len() < data.len());
     }
 
     #[tokio::test]

@@ -44,6 +44,14 @@ impl Socket {
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         Ok(Self::Tcp(stream))
     }
+
+    /// Makes the close that follows throw away what the peer has not taken yet:
+    /// nothing more reaches it.
+    pub fn forget_unsent(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
 }
 
 impl AsyncRead for Socket {

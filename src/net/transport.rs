@@ -106,6 +106,15 @@ impl Transport {
         }
     }
 
+    /// Ends the connection without another byte, also of those that were sent
+    /// and are still on this host.
+    pub fn sever(self) {
+        match self {
+            Self::Plain(socket) => socket.forget_unsent(),
+            Self::Tls(stream) => stream.socket.forget_unsent(),
+        }
+    }
+
     /// Whether the connection is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {

@@ -9,6 +9,9 @@
 //!                                              process is gone ──▶ slot free
 //! ```
 //!
+//! A connection whose node has lost its role hears nothing more: it is severed,
+//! and the management connection says when its backend is gone.
+//!
 //! PostgreSQL leaves shared memory before it closes the socket, so a slot that
 //! is freed at EOF is never one too many in `pg_stat_activity`.
 
@@ -21,6 +24,7 @@ use prometheus::IntCounter;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::server::Lead;
 use super::slots::Slot;
 use crate::directory::Node;
 use crate::net::Connection;
@@ -68,8 +72,9 @@ pub struct Leftover {
     pub connection: Connection,
     /// Its slot.
     pub slot: Slot,
-    /// Where it leads.
-    pub node: Arc<Node>,
+    /// Where it leads. Once the node's time in its role is over, nothing more
+    /// is sent.
+    pub lead: Lead,
     /// The backend at its end, or 0 if the login did not come that far.
     pub process_id: u32,
     /// Set if a query may be under way that nobody waits for.
@@ -99,17 +104,44 @@ impl Closer {
     }
 
     async fn see_off(&self, leftover: Leftover) {
-        let Leftover { mut connection, slot, node, process_id, cancel } = leftover;
-        let deadline = Instant::now() + self.close_timeout;
-        if let Some(backend) = cancel {
-            self.cancel(&node, &backend, deadline).await;
+        let Leftover { mut connection, slot, lead, process_id, cancel } = leftover;
+        let Lead { node, tenure } = lead;
+        let orderly = async {
+            let deadline = Instant::now() + self.close_timeout;
+            if let Some(backend) = cancel {
+                self.cancel(&node, &backend, deadline).await;
+            }
+            // A server that reads no more still has to be waited for.
+            let _ = timeout_at(deadline, say_goodbye(&mut connection)).await;
+            if timeout_at(deadline, connection.read_to_end()).await.is_err() {
+                self.insist(&mut connection, &node, process_id).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = tenure.ended() => {}
+            () = orderly => return drop(slot),
         }
-        // A server that reads no more still has to be waited for.
-        let _ = timeout_at(deadline, say_goodbye(&mut connection)).await;
-        if timeout_at(deadline, connection.read_to_end()).await.is_err() {
-            self.insist(&mut connection, &node, process_id).await;
-        }
+        connection.sever();
+        self.wait_until_gone(&node, process_id).await;
         drop(slot);
+    }
+
+    /// Waits for a backend whose node has lost its role, and whose connection
+    /// was severed: a busy one notices only when it has something to say. A
+    /// node that does not answer takes its slots with it (decision 8).
+    async fn wait_until_gone(&self, node: &Node, process_id: u32) {
+        if process_id == 0 {
+            return;
+        }
+        loop {
+            let retry_at = Instant::now() + RETRY;
+            match self.reaper.terminate(node, process_id).await {
+                ReaperAnswer::Gone | ReaperAnswer::Unreachable => return,
+                ReaperAnswer::Told => self.terminated.inc(),
+            }
+            sleep_until(retry_at).await;
+        }
     }
 
     async fn cancel(&self, node: &Node, backend: &Backend, deadline: Instant) {

@@ -1,16 +1,18 @@
 //! Looks after idle connections (decision 17): takes what servers say unasked,
 //! drops those that have closed, and closes those that were idle or alive for
-//! too long.
+//! too long, or whose node has lost its role.
 //!
 //! One task for all nodes looks once a tick. It reads sockets only where the
 //! runtime says that there is something to read, so a tick over connections
 //! that are silent costs no system call; a lease looks the same way.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::pooled::PooledServer;
 use super::slots::Slots;
+use crate::directory::{Directory, Roster};
 use crate::wire::frame::Scanner;
 
 /// Between two looks.
@@ -30,6 +32,21 @@ pub async fn keep(slots: Slots) {
     }
 }
 
+/// Acts on every succession until it is dropped: idle connections to nodes that
+/// have lost their role are closed at once, and sessions that hold one look
+/// again, whatever they were waiting for.
+pub async fn follow_successions(directory: Arc<Directory>, roster: Roster, slots: Slots) {
+    loop {
+        let services = directory.successions().await;
+        for seat in services.iter().flat_map(|service| roster.seats_of(service)) {
+            seat.wake();
+        }
+        for node in slots.all() {
+            node.close_idle(|server| server.is_superseded());
+        }
+    }
+}
+
 /// Whether an idle connection may be used: alive, and not too old.
 fn is_usable(server: &mut PooledServer, now: Instant) -> bool {
     let expired = server.expires.is_some_and(|expires| expires <= now);
@@ -39,8 +56,11 @@ fn is_usable(server: &mut PooledServer, now: Instant) -> bool {
 
 /// Whether the server has said nothing, or nothing that matters: notices and
 /// notifications are thrown away, reports are remembered. An error or the end
-/// of the stream ends the connection.
+/// of the stream ends the connection, and so does the end of its node's role.
 pub fn is_silent(server: &mut PooledServer) -> bool {
+    if server.is_superseded() {
+        return false;
+    }
     let mut cx = Context::from_waker(Waker::noop());
     let mut scratch = [0; SCRATCH];
     loop {

@@ -99,15 +99,23 @@ enum Who {
 
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
-    ticket: Ticket,
+    place: Place,
     who: Who,
     at: Instant,
+}
+
+/// A place in a queue: before those who have waited less long, here or
+/// elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    since: Instant,
+    ticket: Ticket,
 }
 
 #[derive(Debug, Default)]
 struct PoolCounts {
     idle: u32,
-    queue: VecDeque<Ticket>,
+    queue: VecDeque<Place>,
 }
 
 /// The counts of one node.
@@ -116,7 +124,7 @@ pub struct Ledger {
     limits: Limits,
     counts: Counts,
     pools: HashMap<PoolId, PoolCounts>,
-    sessions: VecDeque<Ticket>,
+    sessions: VecDeque<Place>,
     /// Everybody who waits, oldest first; those who were served or have gone
     /// are skipped when they come to the front.
     arrivals: VecDeque<Arrival>,
@@ -175,8 +183,9 @@ impl Ledger {
         std::iter::from_fn(|| self.grant_next()).collect()
     }
 
-    /// A client of the session endpoint asks for a slot.
-    pub fn admit_session(&mut self, now: Instant) -> Admission {
+    /// A client of the session endpoint asks for a slot, which has waited since
+    /// then, perhaps for a primary.
+    pub fn admit_session(&mut self, since: Instant, now: Instant) -> Admission {
         let most = self.limits.capacity.saturating_sub(self.limits.pooled_reserve);
         if self.counts.session >= most {
             return Admission::Full;
@@ -192,9 +201,9 @@ impl Ledger {
         if self.sessions.len() >= coming as usize {
             return Admission::Full;
         }
-        let ticket = self.enqueue(Who::Session, now);
-        self.sessions.push_back(ticket);
-        Admission::Wait(ticket, self.evict(None))
+        let place = self.enqueue(Who::Session, since, now);
+        insert(&mut self.sessions, place, |queued| *queued);
+        Admission::Wait(place.ticket, self.evict(None))
     }
 
     /// An idle connection of a pool, which must have one, is lent.
@@ -208,8 +217,9 @@ impl Ledger {
         self.counts.busy += 1;
     }
 
-    /// A client asks for a connection of a pool.
-    pub fn lease(&mut self, pool: PoolId, now: Instant) -> Admission {
+    /// A client asks for a connection of a pool, which has waited since then,
+    /// perhaps for a primary.
+    pub fn lease(&mut self, pool: PoolId, since: Instant, now: Instant) -> Admission {
         if self.pools.entry(pool).or_default().idle > 0 {
             self.lease_idle(pool);
             return Admission::Idle;
@@ -218,9 +228,9 @@ impl Ledger {
             self.counts.opening += 1;
             return Admission::Granted;
         }
-        let ticket = self.enqueue(Who::Pool(pool), now);
-        self.pools.entry(pool).or_default().queue.push_back(ticket);
-        Admission::Wait(ticket, self.evict(Some(pool)))
+        let place = self.enqueue(Who::Pool(pool), since, now);
+        insert(&mut self.pools.entry(pool).or_default().queue, place, |queued| *queued);
+        Admission::Wait(place.ticket, self.evict(Some(pool)))
     }
 
     /// A lent connection comes back, clean.
@@ -233,15 +243,15 @@ impl Ledger {
             match (own, oldest) {
                 (None, None) => return self.keep(pool),
                 (Some(own), Some(oldest))
-                    if oldest.ticket == own || now - oldest.at <= SWITCH_AFTER =>
+                    if oldest.place == own || now - oldest.at <= SWITCH_AFTER =>
                 {
-                    return self.hand(pool, own);
+                    return self.hand(pool, own.ticket);
                 }
                 // Those who wait elsewhere are being made room for already.
                 (own, _) if self.counts.closing >= self.counts.waiting => {
                     return match own {
                         None => self.keep(pool),
-                        Some(own) => self.hand(pool, own),
+                        Some(own) => self.hand(pool, own.ticket),
                     };
                 }
                 _ => {}
@@ -277,9 +287,9 @@ impl Ledger {
 
     /// Somebody waits no longer; whether he was still in the queue.
     pub fn abandon(&mut self, ticket: Ticket) -> bool {
-        let leave = |queue: &mut VecDeque<Ticket>| {
+        let leave = |queue: &mut VecDeque<Place>| {
             let before = queue.len();
-            queue.retain(|waiting| *waiting != ticket);
+            queue.retain(|waiting| waiting.ticket != ticket);
             queue.len() < before
         };
         let left =
@@ -305,12 +315,12 @@ impl Ledger {
             && self.counts.opening < MAX_OPENING
     }
 
-    fn enqueue(&mut self, who: Who, at: Instant) -> Ticket {
+    fn enqueue(&mut self, who: Who, since: Instant, at: Instant) -> Place {
         self.last_ticket += 1;
         self.counts.waiting += 1;
-        let ticket = Ticket(self.last_ticket);
-        self.arrivals.push_back(Arrival { ticket, who, at });
-        ticket
+        let place = Place { since, ticket: Ticket(self.last_ticket) };
+        insert(&mut self.arrivals, Arrival { place, who, at }, |arrival| arrival.place);
+        place
     }
 
     fn keep(&mut self, pool: PoolId) -> GivenBack {
@@ -349,7 +359,7 @@ impl Ledger {
                 Who::Pool(pool) => self.pools.get(&pool).map(|pool| &pool.queue),
             };
             // The oldest of all is the oldest of its own queue, or was served.
-            if queue.is_some_and(|queue| queue.front() == Some(&arrival.ticket)) {
+            if queue.is_some_and(|queue| queue.front() == Some(&arrival.place)) {
                 return Some(arrival);
             }
             self.arrivals.pop_front();
@@ -368,13 +378,13 @@ impl Ledger {
                 self.pools.get_mut(&pool)?.queue.pop_front();
                 self.counts.opening += 1;
                 self.counts.waiting -= 1;
-                Some((oldest.ticket, Use::Opening))
+                Some((oldest.place.ticket, Use::Opening))
             }
             _ => {
-                let ticket = self.sessions.pop_front()?;
+                let place = self.sessions.pop_front()?;
                 self.counts.session += 1;
                 self.counts.waiting -= 1;
-                Some((ticket, Use::Session))
+                Some((place.ticket, Use::Session))
             }
         }
     }
@@ -406,6 +416,13 @@ impl Ledger {
             Use::Closing => &mut counts.closing,
         }
     }
+}
+
+/// Puts something into a queue whose order is that of the places: nearly always
+/// at its end.
+fn insert<T>(queue: &mut VecDeque<T>, new: T, place: impl Fn(&T) -> Place) {
+    let at = queue.partition_point(|queued| place(queued) < place(&new));
+    queue.insert(at, new);
 }
 
 #[cfg(test)]

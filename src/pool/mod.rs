@@ -10,8 +10,9 @@ pub mod ledger;
 pub mod pooled;
 pub mod server;
 pub mod slots;
+pub mod trial;
 
 pub use closer::{BackendReaper, Closer, ReaperAnswer};
 pub use pooled::{Greeting, PoolKey, PooledServer};
-pub use server::ServerConnection;
+pub use server::{Lead, ServerConnection};
 pub use slots::{NodeSlots, Refused, Slot, SlotCounts, Slots};

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::ledger::PoolId;
 use super::server::ServerConnection;
 use super::slots::Slot;
+use crate::directory::Tenure;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
 
@@ -47,6 +48,8 @@ pub struct Greeting {
     pub messages: Bytes,
     /// The replayed settings among them.
     pub reports: Reports,
+    /// What is said holds as long as the node keeps its role.
+    pub tenure: Arc<Tenure>,
 }
 
 /// A connection of a pool.
@@ -135,12 +138,19 @@ impl PooledServer {
         self.server.closed();
     }
 
+    /// Whether its node has lost the role in which it was connected to.
+    #[must_use]
+    #[inline]
+    pub fn is_superseded(&self) -> bool {
+        self.server.is_superseded()
+    }
+
     /// Gives it back to its pool, clean.
     pub fn give_back(mut self: Box<Self>) {
         self.set_pinned(false);
         let node = Arc::clone(self.slot().node());
         let now = Instant::now();
-        if self.expires.is_some_and(|expires| expires <= now) {
+        if self.is_superseded() || self.expires.is_some_and(|expires| expires <= now) {
             drop(self);
         } else {
             node.give_back(self, now);

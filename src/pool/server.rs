@@ -10,7 +10,7 @@ use super::closer::{Closer, Leftover};
 use super::slots::Slot;
 use crate::auth::client::Keys;
 use crate::auth::scram::RAW_NONCE;
-use crate::directory::Node;
+use crate::directory::{Node, Tenure};
 use crate::net::Connection;
 use crate::upstream::cancel::Backend;
 use crate::upstream::dial::DialError;
@@ -19,11 +19,20 @@ use crate::upstream::{Dialed, Dialer, LoggedIn, LoginFailure, login};
 /// One server connection, owned by one client.
 pub struct ServerConnection {
     held: Option<(Connection, Slot)>,
-    node: Arc<Node>,
+    lead: Lead,
     backend: Option<Backend>,
     process_id: u32,
     busy: bool,
     closer: Closer,
+}
+
+/// Where a connection leads, and how long it may be used.
+#[derive(Debug, Clone)]
+pub struct Lead {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The node's time in its role.
+    pub tenure: Arc<Tenure>,
 }
 
 /// What a login needs to know.
@@ -56,7 +65,7 @@ impl ServerConnection {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(
-        node: Arc<Node>,
+        lead: Lead,
         slot: Slot,
         credentials: Credentials<'_>,
         dialer: &Dialer,
@@ -64,10 +73,10 @@ impl ServerConnection {
         deadline: Instant,
         random: &[u8; RAW_NONCE],
     ) -> Result<(Self, LoggedIn), OpenError> {
-        let Dialed { connection, binding } = dialer.dial(&node, deadline).await?;
+        let Dialed { connection, binding } = dialer.dial(&lead.node, deadline).await?;
         let held = Some((connection, slot));
         let closer = closer.clone();
-        let mut server = Self { held, node, backend: None, process_id: 0, busy: false, closer };
+        let mut server = Self { held, lead, backend: None, process_id: 0, busy: false, closer };
         let Credentials { parameters, keys } = credentials;
         let login = login::log_in(server.connection(), binding, parameters, keys, random);
         let logged_in =
@@ -100,7 +109,21 @@ impl ServerConnection {
     /// Where the connection leads.
     #[must_use]
     pub fn node(&self) -> &Arc<Node> {
-        &self.node
+        &self.lead.node
+    }
+
+    /// Where the connection leads, and how long it may be used.
+    #[must_use]
+    pub fn lead(&self) -> &Lead {
+        &self.lead
+    }
+
+    /// Whether the node has lost the role in which it was connected to: then
+    /// not one byte more is sent to it.
+    #[must_use]
+    #[inline]
+    pub fn is_superseded(&self) -> bool {
+        self.lead.tenure.is_over()
     }
 
     /// Says whether a query may be under way when the connection is dropped.
@@ -128,7 +151,7 @@ impl Drop for ServerConnection {
             self.closer.close(Leftover {
                 connection,
                 slot,
-                node: Arc::clone(&self.node),
+                lead: self.lead.clone(),
                 process_id: self.process_id,
                 cancel: self.backend.take().filter(|_| self.busy),
             });

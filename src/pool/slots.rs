@@ -15,6 +15,7 @@ use futures_util::task::AtomicWaker;
 
 use super::ledger::{Admission, Counts, GivenBack, Ledger, Limits, PoolId, Ticket, Use};
 use super::pooled::{Greeting, PoolKey, PooledServer};
+use super::trial::{Trial, Trials};
 use crate::directory::Node;
 use crate::domain::{NodeAddress, ServiceName};
 
@@ -41,6 +42,7 @@ pub struct SlotCounts {
 #[derive(Debug, Default)]
 pub struct NodeSlots {
     state: Mutex<State>,
+    trials: Arc<Trials>,
 }
 
 #[derive(Debug, Default)]
@@ -107,13 +109,19 @@ pub enum Leased {
 
 impl Slots {
     /// A slot on this node for a session: at once, or as soon as a connection
-    /// that is being closed has gone, within `wait`. Cancel-safe.
+    /// that is being closed has gone, within `wait`. Who has waited `since`
+    /// longer ago is served first. Cancel-safe.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn session(&self, node: &Node, wait: Duration) -> Result<Slot, Refused> {
+    pub async fn session(
+        &self,
+        node: &Node,
+        since: Instant,
+        wait: Duration,
+    ) -> Result<Slot, Refused> {
         let slots = self.of(node);
-        let waiting = match slots.admit_session()? {
+        let waiting = match slots.admit_session(since)? {
             Leased::Now(Grant::Slot(slot)) => return Ok(slot),
             Leased::Now(Grant::Connection(_)) => unreachable!("a session is given slots"),
             Leased::Later(waiting) => waiting,
@@ -195,6 +203,12 @@ impl NodeSlots {
         self.lock().ledger.counts()
     }
 
+    /// The right to try a login on the node: at once, unless it is in trouble.
+    /// Cancel-safe.
+    pub async fn trial(&self) -> Trial {
+        self.trials.turn().await
+    }
+
     /// The pool of this key; pools are numbered as they are first asked for.
     #[must_use]
     pub fn pool(&self, key: &PoolKey) -> PoolId {
@@ -211,7 +225,8 @@ impl NodeSlots {
     /// What a connection of this pool said at login, if there ever was one.
     #[must_use]
     pub fn greeting(&self, pool: PoolId) -> Option<Arc<Greeting>> {
-        self.lock().greetings.get(&pool).cloned()
+        let greeting = self.lock().greetings.get(&pool).cloned();
+        greeting.filter(|greeting| !greeting.tenure.is_over())
     }
 
     /// A connection of this pool was opened and said this.
@@ -220,14 +235,14 @@ impl NodeSlots {
     }
 
     /// A connection of a pool, a slot to open one with, or a place in the
-    /// queue.
+    /// queue, behind those who have waited `since` longer ago.
     ///
     /// # Panics
     /// If the ledger and the connections disagreed.
     #[must_use]
-    pub fn lease(self: &Arc<Self>, pool: PoolId, now: Instant) -> Leased {
+    pub fn lease(self: &Arc<Self>, pool: PoolId, since: Instant) -> Leased {
         let mut state = self.lock();
-        match state.ledger.lease(pool, now) {
+        match state.ledger.lease(pool, since, Instant::now()) {
             Admission::Idle => {
                 let server = state.idle.get_mut(&pool).and_then(Vec::pop);
                 drop(state);
@@ -295,9 +310,9 @@ impl NodeSlots {
         drop(closed);
     }
 
-    fn admit_session(self: &Arc<Self>) -> Result<Leased, Refused> {
+    fn admit_session(self: &Arc<Self>, since: Instant) -> Result<Leased, Refused> {
         let mut state = self.lock();
-        match state.ledger.admit_session(Instant::now()) {
+        match state.ledger.admit_session(since, Instant::now()) {
             Admission::Granted => {
                 drop(state);
                 Ok(Leased::Now(Grant::Slot(self.slot(Use::Session))))
@@ -464,12 +479,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn c05_a_closing_slot_goes_to_the_one_who_waits() {
         let (slots, node, wait) = (Slots::default(), node(1), Duration::from_secs(1));
-        let mut slot = slots.session(&node, wait).await.unwrap();
-        assert!(slots.session(&node, wait).await.is_err());
+        let mut slot = slots.session(&node, Instant::now(), wait).await.unwrap();
+        assert!(slots.session(&node, Instant::now(), wait).await.is_err());
         slot.closing();
         let waiting = tokio::spawn({
             let (slots, node) = (slots.clone(), node.clone());
-            async move { slots.session(&node, wait).await }
+            async move { slots.session(&node, Instant::now(), wait).await }
         });
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(used(&slots), (0, 1, 1));
@@ -483,11 +498,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn e19_whoever_stops_waiting_leaves_nothing_behind() {
         let (slots, node) = (Slots::default(), node(1));
-        let mut slot = slots.session(&node, Duration::ZERO).await.unwrap();
+        let mut slot = slots.session(&node, Instant::now(), Duration::ZERO).await.unwrap();
         slot.closing();
-        let refused = slots.session(&node, Duration::from_millis(10)).await;
+        let refused = slots.session(&node, Instant::now(), Duration::from_millis(10)).await;
         assert!(refused.is_err());
-        let mut dropped = Box::pin(slots.session(&node, Duration::from_secs(9)));
+        let mut dropped = Box::pin(slots.session(&node, Instant::now(), Duration::from_secs(9)));
         let polled = std::future::poll_fn(|cx| Poll::Ready(dropped.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
         assert_eq!(used(&slots), (0, 1, 1));

@@ -131,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::directory::{Routing, Service, Topology};
+    use crate::directory::{Routing, Service, Tenures, Topology};
     use crate::domain::refusal::Unavailable;
     use crate::domain::{Allowlist, Kind, Plan};
 
@@ -150,6 +150,7 @@ mod tests {
             allowlist: Allowlist::default(),
             nodes: Vec::new(),
             topology: Topology::nobody(Unavailable::Unreachable),
+            tenures: Tenures::default(),
         };
         let services = ["orders", "billing"].map(|n| (n.parse().unwrap(), Arc::new(service(n))));
         Snapshot {

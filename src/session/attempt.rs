@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
-use super::door::random;
+use super::door::{HeldClient, random};
 use super::{Departure, FrontDoor};
 use crate::auth::client::Keys;
 use crate::directory::{Node, Seat, Service};
 use crate::domain::refusal::{PlanUse, ServerLoginFailure, Unavailable};
 use crate::domain::{Access, ClientAddress, Endpoint, PoolMode, Refusal};
 use crate::pool::server::{Credentials, OpenError, ServerConnection};
-use crate::pool::{Refused, Slot};
+use crate::pool::{Lead, Refused, Slot};
 use crate::upstream::dial::DialError;
 use crate::upstream::{LoggedIn, LoginFailure};
 
@@ -36,6 +37,14 @@ pub struct Attempt<'a> {
     pub parameters: &'a [(Bytes, Bytes)],
     /// What logs the role in.
     pub keys: &'a Keys,
+    /// When the client began to wait: the oldest is served first.
+    pub since: std::time::Instant,
+}
+
+/// A client that is held, and until when.
+struct Hold {
+    _client: HeldClient,
+    give_up: Instant,
 }
 
 /// Whether another attempt may help.
@@ -54,45 +63,86 @@ impl Failure {
     }
 }
 
+/// Where a step leads: a node of a service, as one snapshot has them.
+#[derive(Clone)]
+pub struct Target {
+    /// The service.
+    pub service: Arc<Service>,
+    /// The node, and its time in its role.
+    pub lead: Lead,
+}
+
 impl Attempt<'_> {
-    /// Tries a step on the right node until it works, is final, or has taken
-    /// `failover_wait`. An order to leave ends it.
+    /// Tries a step on the right node until it works, is final, or has been
+    /// held for `failover_wait`. A step whose node loses its role is dropped
+    /// where it stands. An order to leave ends it all.
     ///
     /// # Errors
     /// Why it was given up.
     pub async fn until_given_up<'s, T>(
         &'s self,
         seat: &Seat,
-        step: impl Fn(Arc<Service>, Arc<Node>) -> BoxFuture<'s, Result<T, Failure>>,
+        step: impl Fn(Target) -> BoxFuture<'s, Result<T, Failure>>,
     ) -> Result<T, Departure> {
-        let give_up = Instant::now() + self.door.policy.load().failover_wait;
         let mut changes = self.door.directory.subscribe();
-        let mut held = None;
+        let mut hold: Option<Hold> = None;
         loop {
             if let Some(refusal) = seat.order().refusal() {
                 return Err(refusal.into());
             }
             let service = self.service(seat.occupant.address)?;
-            let done = match self.choose(&service) {
-                Ok(node) => step(service, node).await,
-                Err(failure) => Err(failure),
+            let (done, retry) = match self.choose(&service) {
+                Ok(lead) => {
+                    let target = Target { service, lead: lead.clone() };
+                    let done = tokio::select! {
+                        biased;
+                        done = step(target) => done,
+                        () = self.moved(&mut changes, &lead) => continue,
+                    };
+                    (done, Some(RETRY))
+                }
+                Err(failure) => (Err(failure), None),
             };
             let failure = match done {
                 Ok(done) => return Ok(done),
                 Err(Failure::Final(departure)) => return Err(departure),
                 Err(Failure::Passing(departure)) => departure,
             };
-            let most = self.door.policy.load().failover_max_held;
-            held = held.or_else(|| self.door.held.admit(&self.endpoint.service, most));
-            if held.is_none() || Instant::now() >= give_up {
-                return Err(failure);
-            }
-            let retry_at = (Instant::now() + RETRY).min(give_up);
+            let Some(give_up) = self.hold(&mut hold) else { return Err(failure) };
+            let retry_at = retry.map_or(give_up, |pause| give_up.min(Instant::now() + pause));
             tokio::select! {
                 _ = changes.changed() => {}
-                () = tokio::time::sleep_until(retry_at) => {}
+                () = sleep_until(retry_at) => {}
+                () = seat.ordered() => {}
             }
         }
+    }
+
+    /// Holds the client, or goes on holding it; until when. Nothing if it was
+    /// held for long enough, or if too many are.
+    fn hold(&self, hold: &mut Option<Hold>) -> Option<Instant> {
+        if hold.is_none() {
+            let policy = self.door.policy.load();
+            let client = self.door.held.admit(self.endpoint, policy.failover_max_held)?;
+            *hold = Some(Hold { _client: client, give_up: Instant::now() + policy.failover_wait });
+        }
+        let give_up = hold.as_ref()?.give_up;
+        (Instant::now() < give_up).then_some(give_up)
+    }
+
+    /// Waits until this node is not the one for this client any more.
+    async fn moved(&self, changes: &mut watch::Receiver<u64>, lead: &Lead) {
+        while changes.changed().await.is_ok() {
+            let service = self.door.directory.service(&self.endpoint.service);
+            let still = service.is_some_and(|service| self.is_fit(&service, lead));
+            if !still {
+                return;
+            }
+        }
+    }
+
+    fn is_fit(&self, service: &Service, lead: &Lead) -> bool {
+        !lead.tenure.is_over() && self.choose(service).is_ok()
     }
 
     /// The service as it is now: allowlist and plan may have changed.
@@ -107,17 +157,18 @@ impl Attempt<'_> {
         }
     }
 
-    fn choose(&self, service: &Service) -> Result<Arc<Node>, Failure> {
+    fn choose(&self, service: &Service) -> Result<Lead, Failure> {
         let refuse = |reason: &Unavailable| {
             let (service, reason) = (service.name.clone(), reason.clone());
             Failure::Passing(Refusal::NoPrimary { service, reason }.into())
         };
-        match self.endpoint.access {
+        let node = match self.endpoint.access {
             Access::ReadWrite => service.topology.primary.clone().map_err(|reason| refuse(&reason)),
             Access::ReadOnly => {
                 Err(Failure::Final(refuse(&Unavailable::NoStandby).into_departure()))
             }
-        }
+        }?;
+        Ok(Lead { tenure: service.tenures.of(&node.address), node })
     }
 
     /// A slot for a session.
@@ -126,7 +177,7 @@ impl Attempt<'_> {
     /// [`Refusal::PlanFull`].
     pub async fn session_slot(&self, service: &Service, node: &Node) -> Result<Slot, Failure> {
         let policy = self.door.policy();
-        let slot = self.door.slots.session(node, policy.session_wait).await;
+        let slot = self.door.slots.session(node, self.since, policy.session_wait).await;
         slot.map_err(|Refused { counts }| {
             let mut plan_use = PlanUse {
                 plan: service.plan.name.to_string(),
@@ -146,15 +197,17 @@ impl Attempt<'_> {
     /// Passing for trouble with the node, final for the server's own refusals.
     pub async fn open(
         &self,
-        node: &Arc<Node>,
+        lead: &Lead,
         slot: Slot,
     ) -> Result<(ServerConnection, LoggedIn), Failure> {
+        let node = &lead.node;
+        let turn = slot.node().trial().await;
         let started = Instant::now();
         let deadline = started + self.door.policy.load().server_connect_timeout;
         let credentials = Credentials { parameters: self.parameters, keys: self.keys };
         let nonce = random();
         let opened = ServerConnection::open(
-            Arc::clone(node),
+            lead.clone(),
             slot,
             credentials,
             &self.door.dialer,
@@ -164,11 +217,20 @@ impl Attempt<'_> {
         );
         match opened.await {
             Ok(done) => {
+                turn.succeeded();
                 let seconds = started.elapsed().as_secs_f64();
                 self.door.metrics.server_connected(self.endpoint.mode, seconds);
                 Ok(done)
             }
-            Err(error) => Err(self.judge(node, &error)),
+            Err(error) => {
+                let failure = self.judge(node, &error);
+                match &failure {
+                    Failure::Passing(_) => turn.failed(),
+                    // It answered.
+                    Failure::Final(_) => turn.succeeded(),
+                }
+                Err(failure)
+            }
         }
     }
 

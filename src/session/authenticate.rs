@@ -20,7 +20,7 @@ use crate::auth::server::{Binding, Candidate, Exchange, Failure, Proven};
 use crate::auth::throttle::Suspect;
 use crate::auth::verifier::NoVerifier;
 use crate::domain::refusal::ProtocolViolation;
-use crate::domain::{Endpoint, Refusal, ServiceName};
+use crate::domain::{Endpoint, Refusal};
 use crate::net::Connection;
 use crate::wire::answer;
 use crate::wire::login::{self, MAX_SASL_MESSAGE};
@@ -131,7 +131,8 @@ impl Admitted {
         let lookup = match std::str::from_utf8(&self.role) {
             Ok(role) => {
                 let role = role.to_owned();
-                let lookup = held_lookup(door, &service, &role);
+                let endpoint = self.endpoint.clone();
+                let lookup = held_lookup(door, &endpoint, &role);
                 self.patiently(lookup).await??
             }
             Err(_) => Lookup::Refused(NoVerifier::UnknownRole),
@@ -271,10 +272,10 @@ pub async fn unless_gone<T>(
 /// a login may wait for a primary.
 async fn held_lookup(
     door: &FrontDoor,
-    service: &ServiceName,
+    endpoint: &Endpoint,
     role: &str,
 ) -> Result<Lookup, Departure> {
-    let policy = door.policy();
+    let (policy, service) = (door.policy(), &endpoint.service);
     let give_up = Instant::now() + policy.failover_wait;
     let mut held = None;
     loop {
@@ -282,7 +283,7 @@ async fn held_lookup(
             Ok(lookup) => return Ok(lookup),
             Err(error) => error,
         };
-        held = held.or_else(|| door.held.admit(service, policy.failover_max_held));
+        held = held.or_else(|| door.held.admit(endpoint, policy.failover_max_held));
         if held.is_none() || Instant::now() >= give_up {
             tracing::warn!(%service, %error, "no verifier could be looked up");
             return Err(super::login::unavailable(door, service).into());

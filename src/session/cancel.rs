@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use super::FrontDoor;
 use super::door::random;
 use super::introduce::Cancelling;
-use crate::directory::Node;
 use crate::domain::{ClientAddress, ServiceName};
 use crate::metrics::CancelOutcome;
+use crate::pool::Lead;
 use crate::upstream::cancel::{Backend, cancel};
 
 /// How long a cancel request may take: PgBouncer's `cancel_wait_timeout`.
@@ -48,12 +48,12 @@ enum Aim {
     Waiting,
     /// It has this one. As long as a cancel request holds it as well, the
     /// connection goes to nobody else (decision 37).
-    Backend(Arc<(Arc<Node>, Backend)>),
+    Backend(Arc<(Lead, Backend)>),
 }
 
 /// Held until no cancel request is under way for a connection any more.
 #[derive(Debug)]
-pub struct UnderWay(Arc<(Arc<Node>, Backend)>);
+pub struct UnderWay(Arc<(Lead, Backend)>);
 
 impl UnderWay {
     /// Whether a request is still under way.
@@ -71,8 +71,8 @@ impl CancelTarget {
     }
 
     /// The session has this connection now, if the server told a key for it.
-    pub fn aim_at(&self, node: &Arc<Node>, backend: Option<&Backend>) {
-        let aim = backend.map(|backend| Arc::new((Arc::clone(node), backend.clone())));
+    pub fn aim_at(&self, lead: Lead, backend: Option<&Backend>) {
+        let aim = backend.map(|backend| Arc::new((lead, backend.clone())));
         *self.lock() = aim.map_or(Aim::Nothing, Aim::Backend);
     }
 
@@ -145,7 +145,10 @@ async fn forward(
         }
         Aim::Nothing => return CancelOutcome::Idle,
     };
-    let (node, backend) = &*aim;
+    let (Lead { node, tenure }, backend) = &*aim;
+    if tenure.is_over() {
+        return CancelOutcome::Idle;
+    }
     let deadline = Instant::now() + CANCEL_TIMEOUT;
     match cancel(&door.dialer, node, backend, deadline).await {
         Ok(()) => CancelOutcome::Forwarded,

@@ -2,9 +2,8 @@
 //! the moment. Built once, in `app`, and passed in.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
@@ -16,7 +15,7 @@ use crate::auth::VerifierSource;
 use crate::auth::mock::MockVerifiers;
 use crate::auth::throttle::{Suspect, Throttle};
 use crate::directory::{CancelKeys, Directory, Roster};
-use crate::domain::{ClientAddress, ServiceName};
+use crate::domain::{ClientAddress, Endpoint, PoolMode, ServiceName};
 use crate::metrics::Metrics;
 use crate::net::ServerTls;
 use crate::pool::{Closer, Slots};
@@ -56,7 +55,7 @@ pub struct FrontDoor {
     pub strangers: Strangers,
     /// Who guesses, and has to wait.
     pub guesses: Guesses,
-    /// Logins that wait for a primary.
+    /// Clients that wait for somebody to serve them.
     pub held: Held,
 }
 
@@ -81,9 +80,9 @@ pub struct Policy {
     pub server_connect_timeout: Duration,
     /// How long a login waits for a slot that is coming free.
     pub session_wait: Duration,
-    /// How long a login waits for a primary.
+    /// How long a client is held while nobody can serve it.
     pub failover_wait: Duration,
-    /// Logins of one service that may wait for a primary.
+    /// Clients of one service that may be held at once.
     pub failover_max_held: usize,
     /// The port of the transaction endpoint, for hints.
     pub pooled_port: Option<u16>,
@@ -133,45 +132,55 @@ impl Guesses {
     }
 }
 
-/// Counts the logins that wait for a service's primary.
-#[derive(Debug, Clone, Default)]
+/// Counts the clients that are held while their service has nobody to serve
+/// them (decision 32).
+#[derive(Debug, Clone)]
 pub struct Held {
     by_service: Arc<Mutex<HashMap<ServiceName, usize>>>,
-    total: Arc<AtomicU64>,
+    metrics: Metrics,
 }
 
-/// One waiting login.
+/// A client that is held.
 #[derive(Debug)]
 #[must_use]
-pub struct HeldLogin {
+pub struct HeldClient {
     held: Held,
     service: ServiceName,
+    mode: PoolMode,
+    since: Instant,
 }
 
 impl Held {
-    /// Lets a login wait, unless too many do.
+    /// Nobody yet.
     #[must_use]
-    pub fn admit(&self, service: &ServiceName, most: usize) -> Option<HeldLogin> {
-        let mut by_service = self.by_service.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_service.entry(service.clone()).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        self.total.fetch_add(1, Ordering::Relaxed);
-        Some(HeldLogin { held: self.clone(), service: service.clone() })
+    pub fn new(metrics: Metrics) -> Self {
+        Self { by_service: Arc::default(), metrics }
     }
 
-    /// Logins that waited since the start.
+    /// Holds a client, unless too many of its service are held.
     #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
+    pub fn admit(&self, endpoint: &Endpoint, most: usize) -> Option<HeldClient> {
+        let service = &endpoint.service;
+        let mut by_service = self.lock();
+        if by_service.get(service).is_some_and(|count| *count >= most) || most == 0 {
+            return None;
+        }
+        *by_service.entry(service.clone()).or_default() += 1;
+        drop(by_service);
+        self.metrics.hold_began(service);
+        let (held, service, mode) = (self.clone(), service.clone(), endpoint.mode);
+        Some(HeldClient { held, service, mode, since: Instant::now() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceName, usize>> {
+        self.by_service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for HeldLogin {
+impl Drop for HeldClient {
     fn drop(&mut self) {
-        let mut by_service = self.held.by_service.lock().unwrap_or_else(PoisonError::into_inner);
+        self.held.metrics.hold_ended(&self.service, self.mode, self.since.elapsed().as_secs_f64());
+        let mut by_service = self.held.lock();
         if let Some(count) = by_service.get_mut(&self.service) {
             *count -= 1;
             if *count == 0 {
@@ -197,14 +206,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_so_many_logins_are_held_for_a_service() {
-        let held = Held::default();
-        let (orders, billing) = ("orders".parse().unwrap(), "billing".parse().unwrap());
+    fn only_so_many_clients_are_held_for_a_service() {
+        let held = Held::new(Metrics::new());
+        let [orders, billing] = ["orders", "billing"].map(|name| Endpoint {
+            service: name.parse().unwrap(),
+            access: crate::domain::Access::ReadWrite,
+            mode: PoolMode::Transaction,
+        });
         let first = held.admit(&orders, 1).unwrap();
         assert!(held.admit(&orders, 1).is_none());
         assert!(held.admit(&billing, 1).is_some());
         drop(first);
         assert!(held.admit(&orders, 1).is_some());
-        assert!(held.by_service.lock().unwrap().is_empty());
+        assert!(held.admit(&orders, 0).is_none());
+        assert!(held.lock().is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Target};
 use super::authenticate::{Known, unless_gone};
 use super::cancel::{CancelTarget, cancel_key};
 use super::farewell::{Acquaintance, turn_away};
@@ -42,7 +42,9 @@ impl Known {
         let Client { mut connection, address, version, stranger, clock, .. } = client;
         drop(stranger);
         let occupant = occupant(&endpoint, &role, &parameters, address);
-        let attempt = Attempt { door, endpoint: &endpoint, parameters: &parameters, keys: &keys };
+        let since = std::time::Instant::now();
+        let attempt =
+            Attempt { door, endpoint: &endpoint, parameters: &parameters, keys: &keys, since };
         let logged_in = log_in(&attempt, &mut connection, occupant).await;
         door.metrics.login_answered(endpoint.mode, clock.came_at.elapsed().as_secs_f64());
         match logged_in {
@@ -114,7 +116,7 @@ fn greet(
         let key = cancel_key(long_key);
         answer::backend_key(out, server.process_id(), &key);
         let target = CancelTarget::new(seat.occupant.endpoint.service.clone());
-        target.aim_at(server.node(), server.backend());
+        target.aim_at(server.lead().clone(), server.backend());
         door.cancel_keys.register(server.process_id(), &key, Arc::new(target))
     });
     answer::ready(out);
@@ -141,10 +143,10 @@ async fn log_in(
     occupant: Occupant,
 ) -> Result<Session, Departure> {
     let seat = take_seat(attempt.door, occupant)?;
-    let logged_in = attempt.until_given_up(&seat, |service, node| {
+    let logged_in = attempt.until_given_up(&seat, |Target { service, lead }| {
         Box::pin(async move {
-            let slot = attempt.session_slot(&service, &node).await?;
-            attempt.open(&node, slot).await
+            let slot = attempt.session_slot(&service, &lead.node).await?;
+            attempt.open(&lead, slot).await
         })
     });
     let (server, logged_in) = unless_gone(connection, logged_in).await??;

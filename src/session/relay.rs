@@ -27,6 +27,7 @@ use super::login::Established;
 use crate::directory::roster::{Activity, Order, Seat};
 use crate::domain::Refusal;
 use crate::net::Connection;
+use crate::pool::ServerConnection;
 use crate::upstream::cancel::cancel;
 use crate::wire::conversation::{Conversation, TransactionStatus};
 use crate::wire::frame::Scanner;
@@ -54,6 +55,8 @@ enum End {
     ClientLost(io::Error),
     /// The server's connection broke.
     ServerLost(io::Error),
+    /// The server is not the primary any more, or was a standby and is it now.
+    Superseded,
     /// Postern ended it.
     Ordered(Refusal),
     /// The client has closed and its query goes on: it is to be cancelled.
@@ -69,6 +72,7 @@ impl End {
             Self::Server => "server closed",
             Self::ClientLost(_) => "client lost",
             Self::ServerLost(_) => "server lost",
+            Self::Superseded => "another primary",
             Self::Ordered(_) => "ended by the proxy",
         }
     }
@@ -76,9 +80,12 @@ impl End {
     fn error(&self) -> Option<&io::Error> {
         match self {
             Self::ClientLost(error) | Self::ServerLost(error) => Some(error),
-            Self::Client | Self::Server | Self::Ordered(_) | Self::Abandoned | Self::Leaving => {
-                None
-            }
+            Self::Client
+            | Self::Server
+            | Self::Superseded
+            | Self::Ordered(_)
+            | Self::Abandoned
+            | Self::Leaving => None,
         }
     }
 }
@@ -90,7 +97,7 @@ impl Established {
         let began = Instant::now();
         let mut relay = Relay::new(&self.seat);
         let end = loop {
-            let (client, server) = (&mut self.client, self.server.connection());
+            let (client, server) = (&mut self.client, &mut self.server);
             match poll_fn(|cx| relay.poll(cx, client, server)).await {
                 End::Abandoned => Box::pin(self.cancel_abandoned(door)).await,
                 End::Leaving => self.server.slot().closing(),
@@ -110,6 +117,7 @@ impl Established {
             End::Client | End::Server => server.closed(),
             End::ClientLost(_)
             | End::ServerLost(_)
+            | End::Superseded
             | End::Ordered(_)
             | End::Abandoned
             | End::Leaving => {
@@ -124,7 +132,7 @@ impl Established {
     }
 
     async fn cancel_abandoned(&self, door: &FrontDoor) {
-        if let Some(backend) = self.server.backend() {
+        if let Some(backend) = self.server.backend().filter(|_| !self.server.is_superseded()) {
             let deadline = Instant::now() + ABANDONED_QUERY;
             let _ = cancel(&door.dialer, self.server.node(), backend, deadline).await;
         }
@@ -187,7 +195,7 @@ impl<'a> Relay<'a> {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Connection,
-        server: &mut Connection,
+        server: &mut ServerConnection,
     ) -> Poll<End> {
         self.seat.listen(cx.waker());
         let moved =
@@ -209,10 +217,14 @@ impl<'a> Relay<'a> {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Connection,
-        server: &mut Connection,
+        server: &mut ServerConnection,
         scratch: &mut [u8],
     ) -> Result<(), End> {
         for _ in 0..READS_PER_POLL {
+            if server.is_superseded() {
+                return Err(End::Superseded);
+            }
+            let server = server.connection();
             let up = self.feed_server(cx, client, server, scratch)?;
             let down = self.feed_client(cx, client, server, scratch)?;
             if !up && !down {
@@ -394,13 +406,13 @@ impl<'a> Relay<'a> {
             End::Client | End::ClientLost(_) | End::Abandoned | End::Leaving => None,
             End::Ordered(refusal) => Some(refusal.clone()),
             End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
-            End::Server | End::ServerLost(_) if self.conversation.is_idle() => {
+            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_idle() => {
                 Some(Refusal::ServerLost)
             }
-            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_quiet() => {
                 Some(Refusal::TransactionLost)
             }
-            End::Server | End::ServerLost(_) => Some(Refusal::OutcomeUnknown),
+            End::Server | End::ServerLost(_) | End::Superseded => Some(Refusal::OutcomeUnknown),
         };
         refusal.filter(|_| can_tell)
     }

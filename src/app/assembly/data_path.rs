@@ -16,7 +16,7 @@ use crate::domain::PoolMode;
 use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::pool::Closer;
-use crate::pool::keeper::keep;
+use crate::pool::keeper::{follow_successions, keep};
 use crate::session::FrontDoor;
 use crate::session::accept::{Descriptors, accept};
 use crate::upstream::Dialer;
@@ -47,6 +47,7 @@ pub(super) fn assemble(
         settings.timeouts.server_close,
         metrics.terminated_backends.clone(),
     );
+    let held = crate::session::door::Held::new(metrics.clone());
     let door = FrontDoor {
         directory,
         roster,
@@ -62,7 +63,7 @@ pub(super) fn assemble(
         mocks: mock_verifiers(&settings.auth.secret_file)?,
         strangers: crate::admission::Strangers::default(),
         guesses: crate::session::door::Guesses::default(),
-        held: crate::session::door::Held::default(),
+        held,
     };
     Ok((Arc::new(door), management))
 }
@@ -101,7 +102,9 @@ pub(super) fn listen(
         runtimes.data.spawn(task)
     });
     let keeper = runtimes.data.spawn(keep(door.slots.clone()));
-    Ok(accepting.chain([keeper]).collect())
+    let (directory, roster) = (Arc::clone(&door.directory), door.roster.clone());
+    let follower = runtimes.data.spawn(follow_successions(directory, roster, door.slots.clone()));
+    Ok(accepting.chain([keeper, follower]).collect())
 }
 
 fn bind(address: &ListenAddress) -> Result<Listener, Failure> {

@@ -68,7 +68,7 @@ async fn the_status_is_whole_and_is_the_same_on_both_sides() {
     active.set_activity(Activity::Active);
     let node = &postern.world.services[0].nodes[0];
     let slots = &postern.world.slots;
-    let _slot = slots.session(node, Duration::ZERO).await.unwrap();
+    let _slot = slots.session(node, std::time::Instant::now(), Duration::ZERO).await.unwrap();
     let status = postern.client.status().await.unwrap();
     assert_eq!(status.pid, std::process::id());
     assert_eq!((status.phase, status.uptime_seconds), (Stage::Running, 3720));

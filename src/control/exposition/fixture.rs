@@ -8,7 +8,7 @@ use super::page::Sources;
 use crate::admission::strangers::Strangers;
 use crate::directory::roster::{Occupant, Seated};
 use crate::directory::{
-    CoarseClock, Directory, Node, Roster, Routing, Service, Snapshot, Topology,
+    CoarseClock, Directory, Node, Roster, Routing, Service, Snapshot, Tenures, Topology,
 };
 use crate::domain::refusal::Unavailable;
 use crate::domain::{
@@ -116,5 +116,6 @@ pub(in crate::control) fn service(name: &str, kind: Kind, node: &str, up: bool) 
         allowlist: Allowlist::default(),
         nodes: vec![node],
         topology: Topology { primary, ..Topology::nobody(Unavailable::Unreachable) },
+        tenures: Tenures::default(),
     }
 }

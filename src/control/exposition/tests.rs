@@ -36,8 +36,9 @@ async fn everything_that_is_counted_by_looking_is_on_the_page() {
     seat.add_received(10);
     seat.add_sent(20);
     let node = &world.services[0].nodes[0];
-    let _held = world.slots.session(node, Duration::ZERO).await.unwrap();
-    let mut closing = world.slots.session(node, Duration::ZERO).await.unwrap();
+    let _held = world.slots.session(node, std::time::Instant::now(), Duration::ZERO).await.unwrap();
+    let mut closing =
+        world.slots.session(node, std::time::Instant::now(), Duration::ZERO).await.unwrap();
     closing.closing();
     let caps = Caps { total: 9, per_network: 9 };
     let _stranger = world.strangers.admit(caps).unwrap();

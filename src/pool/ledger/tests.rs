@@ -26,48 +26,69 @@ fn ticket(admission: Admission) -> Ticket {
 fn c02_exactly_as_many_sessions_as_the_plan_says() {
     let (mut ledger, now) = (ledger(25), Instant::now());
     for _ in 0..25 {
-        assert_eq!(ledger.admit_session(now), Admission::Granted);
+        assert_eq!(ledger.admit_session(now, now), Admission::Granted);
     }
-    assert_eq!(ledger.admit_session(now), Admission::Full);
+    assert_eq!(ledger.admit_session(now, now), Admission::Full);
     ledger.release(Use::Session);
     assert_eq!(ledger.grants(), []);
-    assert_eq!(ledger.admit_session(now), Admission::Granted);
-    assert_eq!(ledger.admit_session(now), Admission::Full);
+    assert_eq!(ledger.admit_session(now, now), Admission::Granted);
+    assert_eq!(ledger.admit_session(now, now), Admission::Full);
 }
 
 #[test]
 fn c03_a_closing_slot_is_waited_for_and_not_given_twice() {
     let (mut ledger, now) = (ledger(1), Instant::now());
-    assert_eq!(ledger.admit_session(now), Admission::Granted);
+    assert_eq!(ledger.admit_session(now, now), Admission::Granted);
     ledger.change(Use::Session, Use::Closing);
-    let first = ticket(ledger.admit_session(now));
-    assert_eq!(ledger.admit_session(now), Admission::Full);
+    let first = ticket(ledger.admit_session(now, now));
+    assert_eq!(ledger.admit_session(now, now), Admission::Full);
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(first, Use::Session)]);
-    assert_eq!(ledger.admit_session(now), Admission::Full);
+    assert_eq!(ledger.admit_session(now, now), Admission::Full);
 }
 
 #[test]
 fn a_connection_goes_to_the_oldest_of_its_pool() {
     let (mut ledger, now) = (ledger(1), Instant::now());
-    assert_eq!(ledger.lease(A, now), Admission::Granted);
+    assert_eq!(ledger.lease(A, now, now), Admission::Granted);
     ledger.change(Use::Opening, Use::Busy);
-    let first = ticket(ledger.lease(A, now));
-    let second = ticket(ledger.lease(A, now));
+    let first = ticket(ledger.lease(A, now, now));
+    let second = ticket(ledger.lease(A, now, now));
     assert_eq!(ledger.give_back(A, now), GivenBack::Hand(first));
     assert_eq!(ledger.give_back(A, now), GivenBack::Hand(second));
     assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
-    assert_eq!(ledger.lease(A, now), Admission::Idle);
+    assert_eq!(ledger.lease(A, now, now), Admission::Idle);
+}
+
+/// Decision 32: who was held longest is served first, whoever asked first.
+#[test]
+fn who_has_waited_longest_elsewhere_is_served_first() {
+    let (mut ledger, start) = (ledger(1), Instant::now());
+    let held = |seconds| start - Duration::from_secs(seconds);
+    ledger.lease(A, start, start);
+    ledger.change(Use::Opening, Use::Busy);
+    let young = ticket(ledger.lease(A, held(1), start));
+    let session = ticket(ledger.admit_session(held(2), start));
+    let old = ticket(ledger.lease(B, held(3), start));
+    let younger = ticket(ledger.lease(A, held(0), start));
+    ledger.release(Use::Busy);
+    assert_eq!(ledger.grants(), [(old, Use::Opening)]);
+    ledger.release(Use::Opening);
+    assert_eq!(ledger.grants(), [(session, Use::Session)]);
+    ledger.release(Use::Session);
+    assert_eq!(ledger.grants(), [(young, Use::Opening)]);
+    ledger.release(Use::Opening);
+    assert_eq!(ledger.grants(), [(younger, Use::Opening)]);
 }
 
 #[test]
 fn c07_whoever_waits_longest_is_overtaken_for_25_ms_only() {
     let (mut ledger, start) = (ledger(1), Instant::now());
-    ledger.lease(A, start);
+    ledger.lease(A, start, start);
     ledger.change(Use::Opening, Use::Busy);
-    let other = ticket(ledger.lease(B, start));
-    let own = ticket(ledger.lease(A, start));
-    let again = ticket(ledger.lease(A, start));
+    let other = ticket(ledger.lease(B, start, start));
+    let own = ticket(ledger.lease(A, start, start));
+    let again = ticket(ledger.lease(A, start, start));
     assert_eq!(ledger.give_back(A, start + SWITCH_AFTER), GivenBack::Hand(own));
     let late = start + SWITCH_AFTER + Duration::from_millis(1);
     assert_eq!(ledger.give_back(A, late), GivenBack::Close);
@@ -82,15 +103,17 @@ fn c07_whoever_waits_longest_is_overtaken_for_25_ms_only() {
 #[test]
 fn an_idle_connection_of_another_pool_makes_room() {
     let (mut ledger, now) = (ledger(1), Instant::now());
-    ledger.lease(A, now);
+    ledger.lease(A, now, now);
     ledger.change(Use::Opening, Use::Busy);
     assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
-    let Admission::Wait(waiting, Some(A)) = ledger.lease(B, now) else { panic!("evicts") };
+    let Admission::Wait(waiting, Some(A)) = ledger.lease(B, now, now) else { panic!("evicts") };
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(waiting, Use::Opening)]);
     ledger.change(Use::Opening, Use::Busy);
     ledger.give_back(B, now);
-    let Admission::Wait(session, Some(B)) = ledger.admit_session(now) else { panic!("evicts") };
+    let Admission::Wait(session, Some(B)) = ledger.admit_session(now, now) else {
+        panic!("evicts")
+    };
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(session, Use::Session)]);
 }
@@ -98,13 +121,13 @@ fn an_idle_connection_of_another_pool_makes_room() {
 #[test]
 fn pins_and_sessions_are_not_waited_for_by_sessions() {
     let (mut ledger, now) = (ledger(2), Instant::now());
-    ledger.admit_session(now);
-    ledger.lease(A, now);
+    ledger.admit_session(now, now);
+    ledger.lease(A, now, now);
     ledger.change(Use::Opening, Use::Busy);
     ledger.change(Use::Busy, Use::Pinned);
-    assert_eq!(ledger.admit_session(now), Admission::Full);
+    assert_eq!(ledger.admit_session(now, now), Admission::Full);
     ledger.change(Use::Pinned, Use::Busy);
-    assert!(matches!(ledger.admit_session(now), Admission::Wait(..)));
+    assert!(matches!(ledger.admit_session(now, now), Admission::Wait(..)));
 }
 
 #[test]
@@ -112,12 +135,12 @@ fn the_pools_keep_to_their_size_and_sessions_leave_the_reserve() {
     let mut ledger = Ledger::default();
     ledger.set_limits(Limits { capacity: 4, pool_size: 1, pooled_reserve: 1 });
     let now = Instant::now();
-    assert_eq!(ledger.lease(A, now), Admission::Granted);
-    let waiting = ticket(ledger.lease(A, now));
+    assert_eq!(ledger.lease(A, now, now), Admission::Granted);
+    let waiting = ticket(ledger.lease(A, now, now));
     // Somebody waits already, so sessions queue behind him: one, as one
     // connection is coming back.
-    let session = ticket(ledger.admit_session(now));
-    assert_eq!(ledger.admit_session(now), Admission::Full);
+    let session = ticket(ledger.admit_session(now, now));
+    assert_eq!(ledger.admit_session(now, now), Admission::Full);
     // A free slot is no use to the pool, so it is to the session.
     assert_eq!(ledger.grants(), [(session, Use::Session)]);
     ledger.change(Use::Opening, Use::Busy);
@@ -195,7 +218,7 @@ proptest! {
         for step in steps {
             let before = ledger.counts().used();
             match step {
-                Step::Session => match ledger.admit_session(now) {
+                Step::Session => match ledger.admit_session(now, now) {
                     Admission::Granted => world.sessions += 1,
                     Admission::Wait(ticket, evicted) => {
                         world.waiting.push((ticket, None));
@@ -203,7 +226,7 @@ proptest! {
                     }
                     _ => {}
                 },
-                Step::Lease(pool) => match ledger.lease(PoolId(pool), now) {
+                Step::Lease(pool) => match ledger.lease(PoolId(pool), now, now) {
                     Admission::Idle => {
                         *world.idle.get_mut(&pool).unwrap() -= 1;
                         *world.busy.entry(pool).or_default() += 1;

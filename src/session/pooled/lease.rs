@@ -12,8 +12,8 @@ use crate::domain::Refusal;
 use crate::pool::keeper::is_silent;
 use crate::pool::ledger::PoolId;
 use crate::pool::slots::{Grant, Leased};
-use crate::pool::{Greeting, NodeSlots, PooledServer, Slot};
-use crate::session::attempt::{Attempt, Failure};
+use crate::pool::{Greeting, Lead, NodeSlots, PooledServer, Slot};
+use crate::session::attempt::{Attempt, Failure, Target};
 use crate::session::door::random;
 use crate::session::{Departure, FrontDoor};
 use crate::state::reports::Reports;
@@ -43,14 +43,19 @@ impl Member {
         let version = door.directory.version();
         let key = self.key.clone();
         let endpoint = self.seat.occupant.endpoint.clone();
-        let attempt =
-            Attempt { door, endpoint: &endpoint, parameters: key.parameters(), keys: &self.keys };
+        let attempt = Attempt {
+            door,
+            endpoint: &endpoint,
+            parameters: key.parameters(),
+            keys: &self.keys,
+            since: Instant::now(),
+        };
         let (attempt, key) = (&attempt, &key);
-        let leased = attempt.until_given_up(&self.seat, |_, node| {
+        let leased = attempt.until_given_up(&self.seat, |Target { lead, .. }| {
             Box::pin(async move {
-                let slots = door.slots.of(&node);
+                let slots = door.slots.of(&lead.node);
                 let pool = slots.pool(key);
-                let server = from_pool(attempt, &node, &slots, pool).await?;
+                let server = from_pool(attempt, &lead, &slots, pool).await?;
                 Ok((server, Place { version, slots, pool }))
             })
         });
@@ -87,12 +92,13 @@ impl Member {
 
 async fn from_pool(
     attempt: &Attempt<'_>,
-    node: &Arc<Node>,
+    lead: &Lead,
     slots: &Arc<NodeSlots>,
     pool: PoolId,
 ) -> Result<Box<PooledServer>, Failure> {
+    let node = &lead.node;
     loop {
-        let grant = match slots.lease(pool, Instant::now()) {
+        let grant = match slots.lease(pool, attempt.since) {
             Leased::Now(grant) => grant,
             Leased::Later(waiting) => {
                 let most = node.pooling.query_wait_timeout.unwrap_or(FOR_EVER);
@@ -108,7 +114,7 @@ async fn from_pool(
                     return Ok(server);
                 }
             }
-            Grant::Slot(slot) => return open(attempt, node, slots, pool, slot).await,
+            Grant::Slot(slot) => return open(attempt, lead, slots, pool, slot).await,
         }
     }
 }
@@ -120,15 +126,16 @@ fn waited(node: &Node, most: Duration) -> Departure {
 
 async fn open(
     attempt: &Attempt<'_>,
-    node: &Arc<Node>,
+    lead: &Lead,
     slots: &Arc<NodeSlots>,
     pool: PoolId,
     slot: Slot,
 ) -> Result<Box<PooledServer>, Failure> {
-    let (server, logged_in) = attempt.open(node, slot).await?;
+    let (server, logged_in) = attempt.open(lead, slot).await?;
     let reports = Reports::from_messages(&logged_in.greeting);
     let messages = logged_in.greeting.freeze();
-    slots.greeted(pool, Greeting { messages, reports: reports.clone() });
+    let tenure = Arc::clone(&lead.tenure);
+    slots.greeted(pool, Greeting { messages, reports: reports.clone(), tenure });
     Ok(PooledServer::new(server, pool, reports, jitter()))
 }
 

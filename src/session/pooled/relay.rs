@@ -55,6 +55,7 @@ enum End {
     ClientLost(io::Error),
     Server,
     ServerLost(io::Error),
+    Superseded,
     Preparation,
     Ordered(Refusal),
     Answered(bytes::Bytes),
@@ -186,6 +187,7 @@ impl End {
             Self::ClientLost(_) => "client lost",
             Self::Server => "server closed",
             Self::ServerLost(_) | Self::Preparation => "server lost",
+            Self::Superseded => "another primary",
             Self::Ordered(_) => "ended by the proxy",
             Self::Answered(_) => "refused by the server",
         }
@@ -331,8 +333,8 @@ impl Relay {
 
     fn prepare(&mut self, member: &mut Member, out: &mut BytesMut) {
         let Some(server) = &mut self.server else { return };
-        let node = std::sync::Arc::clone(server.server().node());
-        member.target.aim_at(&node, server.server().backend());
+        let lead = server.server().lead().clone();
+        member.target.aim_at(lead, server.server().backend());
         if member.state.reports.replay(&server.reports, out) {
             self.expected.silence(self.conversation.group());
             self.conversation.from_client(b'Q');
@@ -347,6 +349,9 @@ impl Relay {
         member: &mut Member,
         buffers: &mut Buffers,
     ) -> Result<bool, End> {
+        if self.server.as_ref().is_some_and(|server| server.is_superseded()) {
+            return Err(End::Superseded);
+        }
         let up = self.up(cx, client, member, buffers)?;
         let down = self.down(cx, client, member, buffers)?;
         if self.downward.preparation_failed {
@@ -564,13 +569,13 @@ impl Relay {
             End::Ordered(refusal) => Some(refusal.clone()),
             End::Preparation => Some(Refusal::ServerLogin(ServerLoginFailure::Broken)),
             End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
-            End::Server | End::ServerLost(_) if self.conversation.is_idle() => {
+            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_idle() => {
                 Some(Refusal::ServerLost)
             }
-            End::Server | End::ServerLost(_) if self.conversation.is_quiet() => {
+            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_quiet() => {
                 Some(Refusal::TransactionLost)
             }
-            End::Server | End::ServerLost(_) => Some(Refusal::OutcomeUnknown),
+            End::Server | End::ServerLost(_) | End::Superseded => Some(Refusal::OutcomeUnknown),
         };
         refusal.filter(|_| can_tell)
     }

@@ -16,7 +16,7 @@ use super::*;
 use crate::auth::Lookup;
 use crate::auth::verifier::NoVerifier;
 use crate::cluster::{Builder, Cluster, Installation, Installations};
-use crate::directory::{Snapshot, Topology};
+use crate::directory::{Snapshot, Tenures, Topology};
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Kind, NodeTls, Plan, Secret};
 
@@ -92,6 +92,7 @@ fn service(kind: Kind, nodes: Vec<Arc<Node>>) -> Service {
         allowlist: Allowlist::new(Vec::new()),
         nodes,
         topology: Topology::nobody(Unavailable::Unreachable),
+        tenures: Tenures::default(),
     }
 }
 
