@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postern::domain::refusal::{InvalidOption, ProtocolViolation, ServerLoginFailure, Unavailable};
+use postern::domain::refusal::{
+    InvalidOption, Overdue, ProtocolViolation, ServerLoginFailure, Unavailable,
+};
 use postern::domain::{ClientAddress, Refusal};
 
 /// Every folder of `src`, and its floor.
@@ -169,6 +171,12 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::ServerLogin(ServerLoginFailure::Broken),
         Refusal::ServerLogin(ServerLoginFailure::UnsupportedAuthentication),
         Refusal::ServerLogin(ServerLoginFailure::Untrusted),
+        Refusal::TooManyPooledClients { most: 500 },
+        Refusal::Overdue(Overdue::Idle),
+        Refusal::Overdue(Overdue::IdleInTransaction),
+        Refusal::Overdue(Overdue::Transaction),
+        Refusal::Overdue(Overdue::Query),
+        Refusal::Overdue(Overdue::Write),
         Refusal::AdminShutdown,
         Refusal::NoLongerPermitted,
         Refusal::ServerLost,
@@ -218,6 +226,14 @@ fn is_named(refusal: &Refusal) -> bool {
         }
         | Refusal::ServerLogin(
             Login::Broken | Login::UnsupportedAuthentication | Login::Untrusted,
+        )
+        | Refusal::TooManyPooledClients { .. }
+        | Refusal::Overdue(
+            Overdue::Idle
+            | Overdue::IdleInTransaction
+            | Overdue::Transaction
+            | Overdue::Query
+            | Overdue::Write,
         )
         | Refusal::AdminShutdown
         | Refusal::NoLongerPermitted

@@ -6,6 +6,7 @@
 
 pub mod cancel_keys;
 pub mod clock;
+mod pace;
 pub mod roster;
 pub mod snapshot;
 pub mod tenure;
@@ -13,5 +14,7 @@ pub mod tenure;
 pub use cancel_keys::CancelKeys;
 pub use clock::CoarseClock;
 pub use roster::{Roster, Seat};
-pub use snapshot::{Directory, Node, Pooling, Routing, Service, Snapshot, Standby, Topology};
+pub use snapshot::{
+    ClientLimits, Directory, Node, Pooling, Routing, Service, Snapshot, Standby, Topology,
+};
 pub use tenure::{Tenure, Tenures};

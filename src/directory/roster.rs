@@ -7,14 +7,16 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
 use super::clock::CoarseClock;
-use crate::domain::refusal::PlanUse;
+use super::pace::Pace;
+use super::snapshot::ClientLimits;
+use crate::domain::refusal::{Overdue, PlanUse};
 use crate::domain::{ClientAddress, Endpoint, PoolMode, Refusal, ServiceName};
 
 /// Sessions idle for longer than this are worth naming to someone who finds
@@ -50,11 +52,14 @@ pub enum Activity {
     Active,
     /// Nothing under way, inside a transaction.
     IdleInTransaction,
+    /// A statement waits for a server connection.
+    Waiting,
 }
 
 impl Activity {
     /// All of them, for metrics that show zeros.
-    pub const ALL: [Self; 4] = [Self::Login, Self::Idle, Self::Active, Self::IdleInTransaction];
+    pub const ALL: [Self; 5] =
+        [Self::Login, Self::Idle, Self::Active, Self::IdleInTransaction, Self::Waiting];
 
     /// The label in metrics.
     #[must_use]
@@ -64,10 +69,20 @@ impl Activity {
             Self::Idle => "idle",
             Self::Active => "active",
             Self::IdleInTransaction => "idle_in_transaction",
+            Self::Waiting => "waiting",
         }
     }
 
-    fn from_byte(byte: u8) -> Self {
+    /// Whether a transaction is open, be it for one statement.
+    #[must_use]
+    pub fn is_in_transaction(self) -> bool {
+        match self {
+            Self::Active | Self::IdleInTransaction => true,
+            Self::Login | Self::Idle | Self::Waiting => false,
+        }
+    }
+
+    pub(super) fn from_byte(byte: u8) -> Self {
         Self::ALL[usize::from(byte)]
     }
 }
@@ -112,8 +127,9 @@ pub struct Seat {
     /// When it was taken, in the coarse clock's seconds.
     pub since: u32,
     clock: CoarseClock,
-    activity: AtomicU8,
-    activity_since: AtomicU32,
+    pace: Pace,
+    /// Replication is a stream for life: no limit is about it.
+    unlimited: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
     order: AtomicU8,
@@ -124,7 +140,11 @@ impl Seat {
     /// What the session is doing.
     #[must_use]
     pub fn activity(&self) -> Activity {
-        Activity::from_byte(self.activity.load(Ordering::Relaxed))
+        self.pace.activity()
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.occupant.endpoint.mode == PoolMode::Transaction
     }
 
     /// Whether the session has a server connection, as far as its seat tells:
@@ -132,7 +152,9 @@ impl Seat {
     #[must_use]
     pub fn holds_a_connection(&self) -> bool {
         match (self.activity(), self.occupant.endpoint.mode) {
-            (Activity::Login, _) | (Activity::Idle, PoolMode::Transaction) => false,
+            (Activity::Login | Activity::Waiting, _) | (Activity::Idle, PoolMode::Transaction) => {
+                false
+            }
             (_, PoolMode::Session | PoolMode::Transaction) => true,
         }
     }
@@ -140,7 +162,7 @@ impl Seat {
     /// For how many seconds it has been doing it.
     #[must_use]
     pub fn activity_seconds(&self) -> u32 {
-        self.clock.seconds().saturating_sub(self.activity_since.load(Ordering::Relaxed))
+        self.clock.tenths().saturating_sub(self.pace.activity_since()) / 10
     }
 
     /// Bytes from and to the client so far.
@@ -151,9 +173,42 @@ impl Seat {
 
     /// The session does something else now. Only the session calls this.
     pub fn set_activity(&self, activity: Activity) {
-        if self.activity() != activity {
-            self.activity.store(activity as u8, Ordering::Relaxed);
-            self.activity_since.store(self.clock.seconds(), Ordering::Relaxed);
+        self.pace.set_activity(activity, &self.clock);
+    }
+
+    /// A statement was answered, and perhaps its transaction has ended. Only
+    /// the session calls this.
+    pub fn answered(&self, transaction_ended: bool) {
+        self.pace.answered(transaction_ended, &self.clock);
+    }
+
+    /// The client does not take what was sent to it. Only the session calls
+    /// this.
+    pub fn stalled(&self) {
+        self.pace.stalled(&self.clock);
+    }
+
+    /// The client has taken everything. Only the session calls this.
+    pub fn unstalled(&self) {
+        self.pace.unstalled();
+    }
+
+    /// No [`ClientLimits`] are for this session.
+    pub fn set_unlimited(&self) {
+        self.unlimited.store(true, Ordering::Relaxed);
+    }
+
+    /// The limit that the session has passed, as of the last sweep, unless it
+    /// has gone on since.
+    #[must_use]
+    pub fn overdue(&self) -> Option<Overdue> {
+        self.pace.overdue()
+    }
+
+    /// Wakes the session if it has passed one of its service's limits.
+    pub fn judge(&self, limits: &ClientLimits) {
+        if !self.unlimited.load(Ordering::Relaxed) && self.pace.judge(limits, self.clock.tenths()) {
+            self.waker.wake();
         }
     }
 
@@ -220,6 +275,8 @@ struct Seats {
     last_id: u64,
     total: usize,
     by_service: HashMap<ServiceName, HashMap<u64, Arc<Seat>>>,
+    /// Sessions of the transaction endpoint.
+    pooled: HashMap<ServiceName, usize>,
     /// Bytes of sessions that are gone, in and out.
     past: HashMap<ServiceName, (u64, u64)>,
 }
@@ -262,6 +319,9 @@ impl Roster {
         seats.last_id += 1;
         let seat = Arc::new(self.new_seat(seats.last_id, occupant));
         let service = seat.occupant.endpoint.service.clone();
+        if seat.is_pooled() {
+            *seats.pooled.entry(service.clone()).or_default() += 1;
+        }
         seats.by_service.entry(service).or_default().insert(seat.id, Arc::clone(&seat));
         drop(seats);
         Ok(Seated { seat, roster: self.clone() })
@@ -274,8 +334,8 @@ impl Roster {
             occupant,
             since: now,
             clock: self.inner.clock.clone(),
-            activity: AtomicU8::new(Activity::Login as u8),
-            activity_since: AtomicU32::new(now),
+            pace: Pace::new(self.inner.clock.tenths()),
+            unlimited: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             order: AtomicU8::new(Order::None as u8),
@@ -293,6 +353,12 @@ impl Roster {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The sessions of a service's transaction endpoint now.
+    #[must_use]
+    pub fn pooled(&self, service: &ServiceName) -> usize {
+        self.lock().pooled.get(service).copied().unwrap_or_default()
     }
 
     /// All sessions now.
@@ -346,6 +412,18 @@ impl Roster {
     }
 }
 
+impl Seats {
+    fn leave_pool(&mut self, seat: &Seat) {
+        let service = &seat.occupant.endpoint.service;
+        if let Some(pooled) = self.pooled.get_mut(service).filter(|_| seat.is_pooled()) {
+            *pooled -= 1;
+            if *pooled == 0 {
+                self.pooled.remove(service);
+            }
+        }
+    }
+}
+
 impl Deref for Seated {
     type Target = Seat;
 
@@ -365,6 +443,7 @@ impl Drop for Seated {
                 seats.by_service.remove(service);
             }
         }
+        seats.leave_pool(&self.seat);
         let (received, sent) = self.seat.bytes();
         let past = seats.past.entry(service.clone()).or_default();
         *past = (past.0 + received, past.1 + sent);

@@ -68,6 +68,28 @@ pub struct Pooling {
     pub server_lifetime: Option<Duration>,
     /// How long a client waits for a connection; none: for ever.
     pub query_wait_timeout: Option<Duration>,
+    /// After how long a waiting client is told that it waits; none: never.
+    pub query_wait_notify: Option<Duration>,
+    /// What holds for each client, on either endpoint.
+    pub clients: ClientLimits,
+}
+
+/// How many clients of the transaction endpoint a service has, and how long
+/// each client of either endpoint may do what it does; none: no such limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClientLimits {
+    /// Clients of the transaction endpoint.
+    pub max_pooled_clients: Option<usize>,
+    /// Nothing, outside a transaction.
+    pub client_idle_timeout: Option<Duration>,
+    /// Nothing, inside a transaction.
+    pub idle_transaction_timeout: Option<Duration>,
+    /// A transaction.
+    pub transaction_timeout: Option<Duration>,
+    /// A statement.
+    pub query_timeout: Option<Duration>,
+    /// Not taking what was sent to it.
+    pub client_write_timeout: Option<Duration>,
 }
 
 impl Default for Pooling {
@@ -79,6 +101,8 @@ impl Default for Pooling {
             server_idle_timeout: Some(Duration::from_secs(600)),
             server_lifetime: Some(Duration::from_secs(3600)),
             query_wait_timeout: Some(Duration::from_secs(120)),
+            query_wait_notify: Some(Duration::from_secs(5)),
+            clients: ClientLimits::default(),
         }
     }
 }

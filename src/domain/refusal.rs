@@ -74,6 +74,13 @@ pub enum Refusal {
     ServerLogin(ServerLoginFailure),
     /// Postern is shutting down and takes no new clients.
     ShuttingDown,
+    /// As many clients of the transaction endpoint as the service may have.
+    TooManyPooledClients {
+        /// How many that is.
+        most: usize,
+    },
+    /// The client has taken longer than its service allows.
+    Overdue(Overdue),
     /// The session ends because Postern shuts down or an operator says so.
     AdminShutdown,
     /// The service's allowlist was tightened.
@@ -85,6 +92,22 @@ pub enum Refusal {
     TransactionLost,
     /// The server connection was lost while a statement could have committed.
     OutcomeUnknown,
+}
+
+/// What a client may take a limited time for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Overdue {
+    /// Taking what was sent to it; nobody can be told.
+    Write,
+    /// A statement.
+    Query,
+    /// A transaction.
+    Transaction,
+    /// Nothing, inside a transaction.
+    IdleInTransaction,
+    /// Nothing, outside a transaction.
+    Idle,
 }
 
 /// What was wrong with a message before the session began.
@@ -285,6 +308,14 @@ impl Refusal {
             Self::ShuttingDown => {
                 Answer::new("shutting_down", S::CANNOT_CONNECT_NOW, "the database system is shutting down")
             }
+            Self::TooManyPooledClients { most } => Answer::new(
+                "max_pooled_clients",
+                S::TOO_MANY_CONNECTIONS,
+                "sorry, too many clients already",
+            )
+            .detail(format!("The service takes {most} clients on its transaction endpoint."))
+            .hint("Close connections that are not needed, or raise max_pooled_clients."),
+            Self::Overdue(overdue) => overdue.answer(),
             Self::AdminShutdown => Answer::new(
                 "admin_shutdown",
                 S::ADMIN_SHUTDOWN,
@@ -316,6 +347,46 @@ impl Refusal {
             )
             .detail("The statement may have been committed, or not.")
             .hint("Connect again and look before repeating it."),
+        }
+    }
+}
+
+impl Overdue {
+    /// All of them, the most pressing first.
+    pub const ALL: [Self; 5] =
+        [Self::Write, Self::Query, Self::Transaction, Self::IdleInTransaction, Self::Idle];
+
+    /// As PostgreSQL says it of its own timeouts; a statement's is PgBouncer's,
+    /// which ends the session.
+    fn answer(self) -> Answer {
+        use SqlState as S;
+        match self {
+            Self::Write => Answer::new(
+                "client_write_timeout",
+                S::CONNECTION_FAILURE,
+                "terminating connection because the client does not read",
+            ),
+            Self::Query => Answer::new(
+                "query_timeout",
+                S::QUERY_CANCELED,
+                "terminating connection due to query timeout",
+            )
+            .hint("A statement that should fail alone is limited by statement_timeout."),
+            Self::Transaction => Answer::new(
+                "transaction_timeout",
+                S::TRANSACTION_TIMEOUT,
+                "terminating connection due to transaction timeout",
+            ),
+            Self::IdleInTransaction => Answer::new(
+                "idle_transaction_timeout",
+                S::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            ),
+            Self::Idle => Answer::new(
+                "client_idle_timeout",
+                S::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            ),
         }
     }
 }

@@ -18,6 +18,10 @@ impl SqlState {
     pub const INVALID_AUTHORIZATION: Self = Self("28000");
     /// `invalid_password`
     pub const INVALID_PASSWORD: Self = Self("28P01");
+    /// `idle_in_transaction_session_timeout`
+    pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self("25P03");
+    /// `transaction_timeout`
+    pub const TRANSACTION_TIMEOUT: Self = Self("25P04");
     /// `serialization_failure`: what drivers and frameworks know to retry.
     pub const SERIALIZATION_FAILURE: Self = Self("40001");
     /// `duplicate_prepared_statement`
@@ -30,6 +34,8 @@ impl SqlState {
     pub const QUERY_CANCELED: Self = Self("57014");
     /// `admin_shutdown`
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
+    /// `idle_session_timeout`
+    pub const IDLE_SESSION_TIMEOUT: Self = Self("57P05");
     /// `cannot_connect_now`
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
 

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::{Departure, FrontDoor};
 use crate::directory::Seat;
+use crate::domain::refusal::Overdue;
 use crate::domain::{ClientAddress, Refusal, ServiceName};
 use crate::net::Connection;
 use crate::wire::answer::{self, Severity};
@@ -78,6 +79,13 @@ pub fn end_session(door: &FrontDoor, out: &mut BytesMut, seat: &Seat, refusal: &
     let address = seat.occupant.address;
     let authenticated = Some((&seat.occupant.endpoint.service, seat.occupant.role.as_str()));
     refuse(door, out, refusal, Acquaintance { address, authenticated });
+}
+
+/// Counts a session that ends because its client does not read what it is
+/// sent: it would not read why, either.
+pub fn count_stalled(door: &FrontDoor, seat: &Seat) {
+    let told = Refusal::Overdue(Overdue::Write).answer();
+    door.metrics.refused(Some(&seat.occupant.endpoint.service), told.label);
 }
 
 /// Appends what a client hears whose statement cannot be run, but whose

@@ -17,7 +17,7 @@ use super::{Departure, FrontDoor};
 use crate::directory::cancel_keys::Registration;
 use crate::directory::roster::{Activity, Occupant, Seated};
 use crate::domain::refusal::Unavailable;
-use crate::domain::{Endpoint, Refusal, ServiceName};
+use crate::domain::{Endpoint, PoolMode, Refusal, ServiceName};
 use crate::net::Connection;
 use crate::pool::ServerConnection;
 use crate::upstream::LoggedIn;
@@ -143,6 +143,9 @@ async fn log_in(
     occupant: Occupant,
 ) -> Result<Session, Departure> {
     let seat = take_seat(attempt.door, occupant)?;
+    if attempt.parameters.iter().any(|(name, _)| name == "replication") {
+        seat.set_unlimited();
+    }
     let logged_in = attempt.until_given_up(&seat, |Target { service, lead }| {
         Box::pin(async move {
             let slot = attempt.session_slot(&service, &lead.node).await?;
@@ -156,11 +159,22 @@ async fn log_in(
     Ok((seat, server, logged_in))
 }
 
-/// A seat, if `max_clients` allows one more.
+/// A seat, if `max_clients` and, on the transaction endpoint, the service's
+/// `max_pooled_clients` allow one more.
 ///
 /// # Errors
-/// [`Refusal::TooManyClients`].
+/// [`Refusal::TooManyClients`], [`Refusal::TooManyPooledClients`].
 pub fn take_seat(door: &FrontDoor, occupant: Occupant) -> Result<Seated, Departure> {
     let max_clients = door.policy.load().max_clients;
-    Ok(door.roster.take(occupant, max_clients).map_err(|_| Refusal::TooManyClients)?)
+    let seat = door.roster.take(occupant, max_clients).map_err(|_| Refusal::TooManyClients)?;
+    let endpoint = &seat.occupant.endpoint;
+    let service = door.directory.service(&endpoint.service);
+    let limits = service.and_then(|service| Some(service.nodes.first()?.pooling.clients));
+    let most = limits.and_then(|limits| limits.max_pooled_clients);
+    if let Some(most) = most.filter(|_| endpoint.mode == PoolMode::Transaction)
+        && door.roster.pooled(&endpoint.service) > most
+    {
+        return Err(Refusal::TooManyPooledClients { most }.into());
+    }
+    Ok(seat)
 }

@@ -20,6 +20,7 @@ pub mod introduce;
 pub mod login;
 pub mod pooled;
 pub mod relay;
+pub mod sweep;
 
 use std::sync::Arc;
 

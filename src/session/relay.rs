@@ -22,10 +22,11 @@ use bytes::BytesMut;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::FrontDoor;
-use super::farewell::{Ending, LAST_WORDS, end_session, log_end};
+use super::farewell::{Ending, LAST_WORDS, count_stalled, end_session, log_end};
 use super::login::Established;
 use crate::directory::roster::{Activity, Order, Seat};
 use crate::domain::Refusal;
+use crate::domain::refusal::Overdue;
 use crate::net::Connection;
 use crate::pool::ServerConnection;
 use crate::upstream::cancel::cancel;
@@ -59,6 +60,8 @@ enum End {
     Superseded,
     /// Postern ended it.
     Ordered(Refusal),
+    /// The client does not read.
+    Stalled,
     /// The client has closed and its query goes on: it is to be cancelled.
     Abandoned,
     /// The client has said goodbye: its slot will soon be free.
@@ -74,6 +77,7 @@ impl End {
             Self::ServerLost(_) => "server lost",
             Self::Superseded => "another primary",
             Self::Ordered(_) => "ended by the proxy",
+            Self::Stalled => "client does not read",
         }
     }
 
@@ -84,6 +88,7 @@ impl End {
             | Self::Server
             | Self::Superseded
             | Self::Ordered(_)
+            | Self::Stalled
             | Self::Abandoned
             | Self::Leaving => None,
         }
@@ -110,7 +115,10 @@ impl Established {
         if let Some(refusal) = &told {
             end_session(door, &mut said, &self.seat, refusal);
         }
-        let tell_client = !matches!(end, End::ClientLost(_));
+        if matches!(end, End::Stalled) {
+            count_stalled(door, &self.seat);
+        }
+        let tell_client = !matches!(end, End::ClientLost(_) | End::Stalled);
         let Self { mut client, server, seat, cancel } = self;
         drop(cancel);
         match &end {
@@ -119,6 +127,7 @@ impl Established {
             | End::ServerLost(_)
             | End::Superseded
             | End::Ordered(_)
+            | End::Stalled
             | End::Abandoned
             | End::Leaving => {
                 drop(server);
@@ -201,11 +210,14 @@ impl<'a> Relay<'a> {
         let moved =
             SCRATCH_BUFFER.with_borrow_mut(|scratch| self.shuttle(cx, client, server, scratch));
         self.note_activity();
+        if client.has_unsent() {
+            self.seat.stalled();
+        }
         match moved {
             Err(end) => Poll::Ready(end),
             Ok(()) if self.begins_to_leave() => Poll::Ready(End::Leaving),
             Ok(()) => match self.ordered() {
-                Some(refusal) => Poll::Ready(End::Ordered(refusal)),
+                Some(end) => Poll::Ready(end),
                 None => self.poll_abandoned(cx),
             },
         }
@@ -300,8 +312,11 @@ impl<'a> Relay<'a> {
         server: &mut Connection,
         scratch: &mut [u8],
     ) -> Result<bool, End> {
-        if client.has_unsent() && !sent(client.poll_send(cx)).map_err(End::ClientLost)? {
-            return Ok(false);
+        if client.has_unsent() {
+            if !sent(client.poll_send(cx)).map_err(End::ClientLost)? {
+                return Ok(false);
+            }
+            self.seat.unstalled();
         }
         let early = server.input.split();
         if !early.is_empty() {
@@ -337,10 +352,14 @@ impl<'a> Relay<'a> {
         bytes: &[u8],
     ) -> Result<(), End> {
         self.seat.add_sent(bytes.len());
+        let answered = self.conversation.answering();
         let conversation = &mut self.conversation;
         self.from_server.scan(bytes, |head| {
             conversation.from_server(head);
         });
+        if self.conversation.answering() != answered {
+            self.seat.answered(self.conversation.status() == TransactionStatus::Idle);
+        }
         client.push(cx, bytes).map_err(End::ClientLost)
     }
 
@@ -354,14 +373,19 @@ impl<'a> Relay<'a> {
     }
 
     /// Whether the session has been told to leave, and now is the time.
-    fn ordered(&self) -> Option<Refusal> {
+    fn ordered(&self) -> Option<End> {
+        match self.seat.overdue() {
+            None => {}
+            Some(Overdue::Write) => return Some(End::Stalled),
+            Some(overdue) => return Some(End::Ordered(Refusal::Overdue(overdue))),
+        }
         let order = self.seat.order();
         let now = match order {
             Order::Drain => self.is_idle(),
             Order::None => false,
             Order::Leave | Order::NotPermitted => true,
         };
-        order.refusal().filter(|_| now)
+        order.refusal().filter(|_| now).map(End::Ordered)
     }
 
     /// True once: when the client has said Terminate or closed.
@@ -403,7 +427,7 @@ impl<'a> Relay<'a> {
             && !self.from_client.garbled
             && !self.client_side.is_closed();
         let refusal = match end {
-            End::Client | End::ClientLost(_) | End::Abandoned | End::Leaving => None,
+            End::Client | End::ClientLost(_) | End::Stalled | End::Abandoned | End::Leaving => None,
             End::Ordered(refusal) => Some(refusal.clone()),
             End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
             End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_idle() => {

@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use pgwire::messages::Message;
-use pgwire::messages::response::ErrorResponse;
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
 };
@@ -48,6 +48,20 @@ pub fn error(out: &mut BytesMut, severity: Severity, answer: &Answer, id: Option
         fields.push((b'H', without_nul(hint)));
     }
     encode(out, &ErrorResponse::new(fields));
+}
+
+/// Appends a `NoticeResponse`.
+pub fn notice(out: &mut BytesMut, message: &str) {
+    let field = |code, text: &str| (code, text.to_owned());
+    encode(
+        out,
+        &NoticeResponse::new(vec![
+            field(b'S', "NOTICE"),
+            field(b'V', "NOTICE"),
+            field(b'C', "00000"),
+            field(b'M', message),
+        ]),
+    );
 }
 
 /// A NUL would end the field early and shift the rest of the message.

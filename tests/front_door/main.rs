@@ -7,6 +7,7 @@
 
 #![allow(unreachable_pub, reason = "this binary has one module tree and no users outside it")]
 
+mod pooled_client;
 mod raw;
 mod stage;
 
@@ -19,4 +20,5 @@ mod operation;
 mod pooling;
 mod refusals;
 mod relay;
+mod timeouts;
 mod vector;

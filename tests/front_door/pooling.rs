@@ -4,94 +4,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::raw::{Message, Raw, V3_0, message};
-use super::stage::{PASSWORD, Stage, Wanted, eventually, psql, server, stdout};
-
-/// A stage whose pools hold one server connection.
-fn narrow() -> Stage {
-    Stage::new(&Wanted { settings: &[("services", "pool_size = 1")], ..Wanted::default() })
-}
-
-fn pooled_with(stage: &Stage, further: &[(&str, &str)]) -> Raw {
-    let mut raw = Raw::connect(stage.transaction_port);
-    let user = format!("{}.orders", stage.role);
-    let mut parameters = vec![("user", user.as_str()), ("database", stage.role.as_str())];
-    parameters.extend(further);
-    raw.startup(V3_0, &parameters);
-    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
-    raw.read_until(b'Z');
-    raw
-}
-
-fn pooled(stage: &Stage) -> Raw {
-    pooled_with(stage, &[])
-}
-
-/// The transaction endpoint's URI, without TLS.
-fn transaction_uri(stage: &Stage) -> String {
-    let (session, transaction) = (stage.session_port, stage.transaction_port);
-    stage.plain_uri("").replace(&session.to_string(), &transaction.to_string())
-}
-
-fn direct(stage: &Stage) -> Raw {
-    let mut raw = Raw::connect(server().port());
-    raw.startup(V3_0, &[("user", &stage.role), ("database", &stage.role)]);
-    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
-    raw.read_until(b'Z');
-    raw
-}
-
-/// The first column of the first row.
-fn value(messages: &[Message]) -> String {
-    let row = messages.iter().find(|m| m.kind == b'D').unwrap_or_else(|| panic!("{messages:?}"));
-    let length = i32::from_be_bytes(row.body[2..6].try_into().unwrap());
-    let length = usize::try_from(length).unwrap();
-    String::from_utf8(row.body[6..6 + length].to_vec()).unwrap()
-}
-
-fn ask(raw: &mut Raw, sql: &str) -> String {
-    raw.query(sql);
-    value(&raw.read_until(b'Z'))
-}
-
-fn run(raw: &mut Raw, sql: &str) {
-    raw.query(sql);
-    let messages = raw.read_until(b'Z');
-    assert!(messages.iter().all(|m| m.kind != b'E'), "{sql}: {messages:?}");
-}
-
-fn parse(name: &str, sql: &str) -> Vec<u8> {
-    message(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat())
-}
-
-fn bind(name: &str) -> Vec<u8> {
-    message(b'B', &[b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"].concat())
-}
-
-fn execute() -> Vec<u8> {
-    message(b'E', b"\0\0\0\0\0")
-}
-
-fn sync() -> Vec<u8> {
-    message(b'S', b"")
-}
-
-fn close(name: &str) -> Vec<u8> {
-    message(b'C', &[b"S", name.as_bytes(), b"\0"].concat())
-}
-
-fn describe(name: &str) -> Vec<u8> {
-    message(b'D', &[b"S", name.as_bytes(), b"\0"].concat())
-}
-
-fn send(raw: &mut Raw, messages: &[Vec<u8>]) -> Vec<Message> {
-    raw.send(&messages.concat());
-    raw.read_until(b'Z')
-}
-
-fn kinds(messages: &[Message]) -> String {
-    messages.iter().map(|m| char::from(m.kind)).collect()
-}
+use super::pooled_client::{
+    ask, bind, close, describe, direct, execute, kinds, narrow, parse, pooled, pooled_with, run,
+    send, sync, transaction_uri, value,
+};
+use super::raw::{Message, Raw, message};
+use super::stage::{Stage, Wanted, eventually, psql, server, stdout};
 
 #[test]
 fn many_clients_share_one_server_connection() {

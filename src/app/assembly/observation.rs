@@ -15,9 +15,10 @@ use crate::control::management::Management;
 use crate::directory::CoarseClock;
 use crate::domain::PoolMode;
 use crate::session::FrontDoor;
+use crate::session::sweep::sweep;
 
 /// How far behind the coarse clock may be.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 
 /// Binds what is configured and serves it.
 pub(super) fn serve(
@@ -30,7 +31,8 @@ pub(super) fn serve(
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
     let runtime = runtimes.control.handle();
     let _context = runtime.enter();
-    let mut tasks = vec![runtime.spawn(tick(door.roster.clock().clone()))];
+    let sweeping = sweep(Arc::clone(&door.directory), door.roster.clone());
+    let mut tasks = vec![runtime.spawn(tick(door.roster.clock().clone())), runtime.spawn(sweeping)];
     if let Some(address) = settings.metrics.listen {
         let listener = bind_metrics(address)?;
         let exposition = Arc::new(Exposition::new(sources(door, management)));
@@ -63,7 +65,7 @@ async fn tick(clock: CoarseClock) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
-        clock.set(u32::try_from(started.elapsed().as_secs()).unwrap_or(u32::MAX));
+        clock.advance(started.elapsed());
     }
 }
 

@@ -66,6 +66,9 @@ pub struct ClientCounts {
     pub active: u32,
     /// Nothing under way, inside a transaction.
     pub idle_in_transaction: u32,
+    /// A statement waits for a server connection.
+    #[serde(default)]
+    pub waiting: u32,
 }
 
 /// A service.
@@ -117,7 +120,7 @@ impl ClientCounts {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.login + self.idle + self.active + self.idle_in_transaction
+        self.login + self.idle + self.active + self.idle_in_transaction + self.waiting
     }
 
     fn add(&mut self, activity: Activity) {
@@ -126,6 +129,7 @@ impl ClientCounts {
             Activity::Idle => &mut self.idle,
             Activity::Active => &mut self.active,
             Activity::IdleInTransaction => &mut self.idle_in_transaction,
+            Activity::Waiting => &mut self.waiting,
         } += 1;
     }
 }

@@ -11,7 +11,7 @@ use super::plans::Plans;
 use super::reading::Place;
 use super::section::Section;
 use super::wording;
-use crate::directory::Pooling;
+use crate::directory::{ClientLimits, Pooling};
 use crate::domain::allowlist::AllowEntry;
 use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, Plan, Secret, ServiceName};
 
@@ -89,24 +89,39 @@ pub(super) fn read(
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const OFF: Duration = Duration::ZERO;
 /// Up to ten days; 0 is off.
 const LONG: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(864_000);
 
 fn pooling(section: &mut Section) -> Pooling {
-    let unless_off = |duration: Duration| (!duration.is_zero()).then_some(duration);
     let pool_size = section.number("pool_size", 0, 0..=100_000);
     Pooling {
         pool_size: (pool_size > 0).then_some(pool_size),
         pooled_reserve: section.number("pooled_reserve", 0, 0..=100_000),
         max_prepared_statements: section.number("max_prepared_statements", 200, 1..=10_000),
-        server_idle_timeout: unless_off(section.duration(
-            "server_idle_timeout",
-            600 * SECOND,
-            LONG,
-        )),
-        server_lifetime: unless_off(section.duration("server_lifetime", 3600 * SECOND, LONG)),
-        query_wait_timeout: unless_off(section.duration("query_wait_timeout", 120 * SECOND, LONG)),
+        server_idle_timeout: unless_off(section, "server_idle_timeout", 600 * SECOND),
+        server_lifetime: unless_off(section, "server_lifetime", 3600 * SECOND),
+        query_wait_timeout: unless_off(section, "query_wait_timeout", 120 * SECOND),
+        query_wait_notify: unless_off(section, "query_wait_notify", 5 * SECOND),
+        clients: clients(section),
     }
+}
+
+fn clients(section: &mut Section) -> ClientLimits {
+    let most = section.number("max_pooled_clients", 0, 0..=10_000_000);
+    ClientLimits {
+        max_pooled_clients: (most > 0).then_some(most),
+        client_idle_timeout: unless_off(section, "client_idle_timeout", OFF),
+        idle_transaction_timeout: unless_off(section, "idle_transaction_timeout", OFF),
+        transaction_timeout: unless_off(section, "transaction_timeout", OFF),
+        query_timeout: unless_off(section, "query_timeout", OFF),
+        client_write_timeout: unless_off(section, "client_write_timeout", OFF),
+    }
+}
+
+fn unless_off(section: &mut Section, key: &'static str, default: Duration) -> Option<Duration> {
+    let duration = section.duration(key, default, LONG);
+    (!duration.is_zero()).then_some(duration)
 }
 
 fn name(section: &mut Section, declared: &mut Declared) -> Option<ServiceName> {

@@ -69,6 +69,13 @@ impl Member {
         Ok(server)
     }
 
+    /// After how long the client is told that it waits for a connection.
+    pub(super) fn notify_after(&self, door: &FrontDoor) -> Duration {
+        let service = door.directory.service(&self.seat.occupant.endpoint.service);
+        let notify = service.and_then(|service| service.nodes.first()?.pooling.query_wait_notify);
+        notify.unwrap_or(FOR_EVER)
+    }
+
     /// What the servers of the pool say at login. The first of a pool leases a
     /// connection to hear it.
     ///

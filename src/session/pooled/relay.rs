@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,11 +17,13 @@ use super::upward::{self, Skipping, Upward};
 use super::{Member, Pooled};
 use crate::directory::roster::{Activity, Order};
 use crate::domain::Refusal;
-use crate::domain::refusal::ServerLoginFailure;
+use crate::domain::refusal::{Overdue, ServerLoginFailure};
 use crate::net::Connection;
 use crate::pool::PooledServer;
 use crate::session::authenticate::unless_gone;
-use crate::session::farewell::{Ending, LAST_WORDS, end_session, log_end, statement_refused};
+use crate::session::farewell::{
+    Ending, LAST_WORDS, count_stalled, end_session, log_end, statement_refused,
+};
 use crate::session::{Departure, FrontDoor};
 use crate::wire::answer;
 use crate::wire::conversation::{Conversation, TransactionStatus};
@@ -58,6 +60,7 @@ enum End {
     Superseded,
     Preparation,
     Ordered(Refusal),
+    Stalled,
     Answered(bytes::Bytes),
 }
 
@@ -109,10 +112,8 @@ impl Pooled {
     /// Leases a connection for what the client has said; a refusal is its
     /// answer, and its session goes on (decision 29).
     async fn bring_server(&mut self, relay: &mut Relay, door: &FrontDoor) -> Result<(), End> {
-        let leased = self.member.lease(door);
-        let Ok(leased) = unless_gone(&mut self.connection, leased).await else {
-            return Err(End::Client);
-        };
+        self.member.seat.set_activity(Activity::Waiting);
+        let Ok(leased) = self.lease(door).await else { return Err(End::Client) };
         let _ = self.member.target.aim_at_nothing();
         match leased {
             Ok(server) => {
@@ -127,6 +128,23 @@ impl Pooled {
             Err(Departure::Answered(messages)) => Err(End::Answered(messages)),
             Err(Departure::Silent(_)) => Err(End::Client),
         }
+    }
+
+    /// Waits for a connection, which the client is told if it takes long. Fails
+    /// if the client goes.
+    async fn lease(
+        &mut self,
+        door: &FrontDoor,
+    ) -> Result<Result<Box<PooledServer>, Departure>, Departure> {
+        let notify = self.member.notify_after(door);
+        let connection = &mut self.connection;
+        let mut leased = pin!(self.member.lease(door));
+        let soon = unless_gone(connection, timeout(notify, &mut leased)).await?;
+        if let Ok(leased) = soon {
+            return Ok(leased);
+        }
+        tell_of_the_wait(connection).await;
+        unless_gone(connection, leased).await
     }
 
     async fn refuse(
@@ -156,11 +174,12 @@ impl Pooled {
         relay.let_go(&mut member, &end);
         let mut said = BytesMut::new();
         match (&end, &told) {
+            (End::Stalled, _) => count_stalled(door, &member.seat),
             (End::Answered(messages), _) => said.extend_from_slice(messages),
             (_, Some(refusal)) => end_session(door, &mut said, &member.seat, refusal),
             _ => {}
         }
-        if !matches!(end, End::ClientLost(_)) {
+        if !matches!(end, End::ClientLost(_) | End::Stalled) {
             let close = async {
                 connection.send(&said).await?;
                 connection.close().await
@@ -170,6 +189,19 @@ impl Pooled {
         let ending = Ending { reason: end.reason(), error: end.error(), told: told.as_ref() };
         log_end(&member.seat, began.elapsed(), &ending);
     }
+}
+
+/// Tells a client that it waits, as far as its socket takes that at once; the
+/// relay sends the rest.
+async fn tell_of_the_wait(connection: &mut Connection) {
+    let mut out = BytesMut::new();
+    answer::notice(&mut out, "waiting for a server connection: all of them are in use");
+    connection.queue(&out);
+    poll_fn(|cx| {
+        let _ = connection.poll_send(cx);
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Whether the client may try again in the same session.
@@ -189,6 +221,7 @@ impl End {
             Self::ServerLost(_) | Self::Preparation => "server lost",
             Self::Superseded => "another primary",
             Self::Ordered(_) => "ended by the proxy",
+            Self::Stalled => "client does not read",
             Self::Answered(_) => "refused by the server",
         }
     }
@@ -216,10 +249,13 @@ impl Relay {
             moved
         });
         self.note_activity(member);
+        if client.has_unsent() {
+            member.seat.stalled();
+        }
         match moved {
             Err(step) => Poll::Ready(step),
             Ok(()) => match self.ordered(member) {
-                Some(refusal) => Poll::Ready(Step::End(End::Ordered(refusal))),
+                Some(end) => Poll::Ready(Step::End(end)),
                 None => self.poll_abandoned(cx),
             },
         }
@@ -258,8 +294,11 @@ impl Relay {
         buffers: &mut Buffers,
     ) -> Result<bool, Step> {
         let lost = |error| Step::End(End::ClientLost(error));
-        if client.has_unsent() && !sent(client.poll_send(cx)).map_err(lost)? {
-            return Ok(false);
+        if client.has_unsent() {
+            if !sent(client.poll_send(cx)).map_err(lost)? {
+                return Ok(false);
+            }
+            member.seat.unstalled();
         }
         if member.seat.order() != Order::None {
             // Between two transactions is the time to leave.
@@ -447,8 +486,11 @@ impl Relay {
         member: &mut Member,
         buffers: &mut Buffers,
     ) -> Result<bool, End> {
-        if client.has_unsent() && !sent(client.poll_send(cx)).map_err(End::ClientLost)? {
-            return Ok(false);
+        if client.has_unsent() {
+            if !sent(client.poll_send(cx)).map_err(End::ClientLost)? {
+                return Ok(false);
+            }
+            member.seat.unstalled();
         }
         let Some(server) = &mut self.server else { return Ok(false) };
         let Buffers { scratch, out } = buffers;
@@ -461,6 +503,7 @@ impl Relay {
             }
             Poll::Ready(Err(error)) => return Err(End::ServerLost(error)),
         };
+        let answered = self.conversation.answering();
         let mut exchange = downward::Exchange {
             client: &mut member.state,
             statements: &mut server.statements,
@@ -474,6 +517,9 @@ impl Relay {
             downward::Sending::Rewritten => &out[..],
         };
         member.seat.add_sent(bytes.len());
+        if self.conversation.answering() != answered {
+            member.seat.answered(self.conversation.status() == TransactionStatus::Idle);
+        }
         let pushed = client.push(cx, bytes);
         out.clear();
         pushed.map_err(End::ClientLost)?;
@@ -543,14 +589,19 @@ impl Relay {
         member.seat.set_activity(activity);
     }
 
-    fn ordered(&self, member: &Member) -> Option<Refusal> {
+    fn ordered(&self, member: &Member) -> Option<End> {
+        match member.seat.overdue() {
+            None => {}
+            Some(Overdue::Write) => return Some(End::Stalled),
+            Some(overdue) => return Some(End::Ordered(Refusal::Overdue(overdue))),
+        }
         let order = member.seat.order();
         let now = match order {
             Order::None => false,
             Order::Drain => self.server.is_none() || self.conversation.is_idle(),
             Order::Leave | Order::NotPermitted => true,
         };
-        order.refusal().filter(|_| now)
+        order.refusal().filter(|_| now).map(End::Ordered)
     }
 
     fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
@@ -565,7 +616,9 @@ impl Relay {
         let can_tell =
             self.downward.is_between_messages() && !self.upward.is_garbled() && !self.client_closed;
         let refusal = match end {
-            End::Client | End::Abandoned | End::ClientLost(_) | End::Answered(_) => None,
+            End::Client | End::Abandoned | End::ClientLost(_) | End::Stalled | End::Answered(_) => {
+                None
+            }
             End::Ordered(refusal) => Some(refusal.clone()),
             End::Preparation => Some(Refusal::ServerLogin(ServerLoginFailure::Broken)),
             End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,

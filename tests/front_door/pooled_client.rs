@@ -1,0 +1,90 @@
+//! Clients of the transaction endpoint, and what they say, message by message.
+
+use super::raw::{Message, Raw, V3_0, message};
+use super::stage::{PASSWORD, Stage, Wanted, server};
+
+/// A stage whose pools hold one server connection.
+pub fn narrow() -> Stage {
+    Stage::new(&Wanted { settings: &[("services", "pool_size = 1")], ..Wanted::default() })
+}
+
+pub fn pooled_with(stage: &Stage, further: &[(&str, &str)]) -> Raw {
+    let mut raw = Raw::connect(stage.transaction_port);
+    let user = format!("{}.orders", stage.role);
+    let mut parameters = vec![("user", user.as_str()), ("database", stage.role.as_str())];
+    parameters.extend(further);
+    raw.startup(V3_0, &parameters);
+    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
+    raw.read_until(b'Z');
+    raw
+}
+
+pub fn pooled(stage: &Stage) -> Raw {
+    pooled_with(stage, &[])
+}
+
+/// The transaction endpoint's URI, without TLS.
+pub fn transaction_uri(stage: &Stage) -> String {
+    let (session, transaction) = (stage.session_port, stage.transaction_port);
+    stage.plain_uri("").replace(&session.to_string(), &transaction.to_string())
+}
+
+pub fn direct(stage: &Stage) -> Raw {
+    let mut raw = Raw::connect(server().port());
+    raw.startup(V3_0, &[("user", &stage.role), ("database", &stage.role)]);
+    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
+    raw.read_until(b'Z');
+    raw
+}
+
+/// The first column of the first row.
+pub fn value(messages: &[Message]) -> String {
+    let row = messages.iter().find(|m| m.kind == b'D').unwrap_or_else(|| panic!("{messages:?}"));
+    let length = i32::from_be_bytes(row.body[2..6].try_into().unwrap());
+    let length = usize::try_from(length).unwrap();
+    String::from_utf8(row.body[6..6 + length].to_vec()).unwrap()
+}
+
+pub fn ask(raw: &mut Raw, sql: &str) -> String {
+    raw.query(sql);
+    value(&raw.read_until(b'Z'))
+}
+
+pub fn run(raw: &mut Raw, sql: &str) {
+    raw.query(sql);
+    let messages = raw.read_until(b'Z');
+    assert!(messages.iter().all(|m| m.kind != b'E'), "{sql}: {messages:?}");
+}
+
+pub fn parse(name: &str, sql: &str) -> Vec<u8> {
+    message(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat())
+}
+
+pub fn bind(name: &str) -> Vec<u8> {
+    message(b'B', &[b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"].concat())
+}
+
+pub fn execute() -> Vec<u8> {
+    message(b'E', b"\0\0\0\0\0")
+}
+
+pub fn sync() -> Vec<u8> {
+    message(b'S', b"")
+}
+
+pub fn close(name: &str) -> Vec<u8> {
+    message(b'C', &[b"S", name.as_bytes(), b"\0"].concat())
+}
+
+pub fn describe(name: &str) -> Vec<u8> {
+    message(b'D', &[b"S", name.as_bytes(), b"\0"].concat())
+}
+
+pub fn send(raw: &mut Raw, messages: &[Vec<u8>]) -> Vec<Message> {
+    raw.send(&messages.concat());
+    raw.read_until(b'Z')
+}
+
+pub fn kinds(messages: &[Message]) -> String {
+    messages.iter().map(|m| char::from(m.kind)).collect()
+}
