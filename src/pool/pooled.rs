@@ -12,6 +12,7 @@ use super::ledger::PoolId;
 use super::server::ServerConnection;
 use super::slots::Slot;
 use crate::directory::Tenure;
+use crate::state::Carried;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
 
@@ -58,6 +59,10 @@ pub struct PooledServer {
     pool: PoolId,
     /// The values of the reported settings on the server.
     pub reports: Reports,
+    /// The reported settings as the connection began with them.
+    pub first_reports: Reports,
+    /// The other settings that were set on the server.
+    pub carried: Carried,
     /// The prepared statements on the server.
     pub statements: ServerStatements,
     /// When it is too old to be used again; none: never.
@@ -93,7 +98,9 @@ impl PooledServer {
         let lifetime = pooling.server_lifetime.map(|lifetime| lifetime.mul_f64(jitter));
         Box::new(Self {
             pool,
+            first_reports: reports.clone(),
             reports,
+            carried: Carried::default(),
             statements: ServerStatements::new(pooling.max_prepared_statements),
             expires: lifetime.map(|lifetime| idle_since + lifetime),
             idle_timeout: pooling.server_idle_timeout,

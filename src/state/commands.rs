@@ -15,11 +15,13 @@ use super::statement_commands::{Discard, StatementCommand, StatementName};
 /// A first word after which there may be something to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Command {
+    Close,
     Create,
     Deallocate,
     Declare,
     Discard,
     Do,
+    Drop,
     Execute,
     Explain,
     Listen,
@@ -27,6 +29,7 @@ pub(super) enum Command {
     Prepare,
     Reset,
     Set,
+    Unlisten,
 }
 
 impl Command {
@@ -37,11 +40,13 @@ impl Command {
         lower.copy_from_slice(word);
         lower.make_ascii_lowercase();
         Some(match &*lower {
+            b"close" => Self::Close,
             b"create" => Self::Create,
             b"deallocate" => Self::Deallocate,
             b"declare" => Self::Declare,
             b"discard" => Self::Discard,
             b"do" => Self::Do,
+            b"drop" => Self::Drop,
             b"execute" => Self::Execute,
             b"explain" => Self::Explain,
             b"listen" => Self::Listen,
@@ -49,6 +54,7 @@ impl Command {
             b"prepare" => Self::Prepare,
             b"reset" => Self::Reset,
             b"set" => Self::Set,
+            b"unlisten" => Self::Unlisten,
             _ => return None,
         })
     }
@@ -83,19 +89,22 @@ fn skip_options(tokens: &mut Tokens) {
 
 fn after(command: Command, mut tokens: Tokens, found: &mut Look) {
     match command {
+        Command::Close => found.ends.insert(PinReason::HeldCursor),
         Command::Create => create(tokens, found),
         Command::Deallocate => deallocate(tokens, found),
         Command::Declare => declare(tokens, found),
-        Command::Discard => found.statements.extend(discard(tokens)),
+        Command::Discard => discard(tokens, found),
         Command::Do => body::look(tokens, found),
+        Command::Drop => found.ends.insert(PinReason::TemporaryObject),
         Command::Execute => execute(&mut tokens, found),
         // `start` takes every `EXPLAIN`.
         Command::Explain => {}
         Command::Listen => found.pins.insert(PinReason::Listen),
         Command::Load => found.pins.insert(PinReason::Load),
         Command::Prepare => prepare(tokens, found),
-        Command::Reset => found.change(settings::reset(tokens)),
-        Command::Set => found.change(settings::set(tokens)),
+        Command::Reset => settings::reset(tokens, found),
+        Command::Set => settings::set(tokens, found),
+        Command::Unlisten => found.ends.insert(PinReason::Listen),
     }
 }
 
@@ -136,7 +145,8 @@ fn deallocate(mut tokens: Tokens, found: &mut Look) {
     {
         name = tokens.next();
     }
-    let Some(name) = name else { return };
+    let Some(name) = name.filter(|name| !name.is_symbol(b';')) else { return };
+    found.ends.insert(PinReason::SqlPrepare);
     found.statements.extend(if name.is_word("all") {
         Some(StatementCommand::DeallocateAll)
     } else {
@@ -152,7 +162,7 @@ fn declare(mut tokens: Tokens, found: &mut Look) {
     }
 }
 
-fn discard(mut tokens: Tokens) -> Option<StatementCommand> {
+fn discard(mut tokens: Tokens, found: &mut Look) {
     const WHAT: [(&str, Discard); 5] = [
         ("all", Discard::All),
         ("plans", Discard::Plans),
@@ -160,9 +170,18 @@ fn discard(mut tokens: Tokens) -> Option<StatementCommand> {
         ("temp", Discard::Temporary),
         ("temporary", Discard::Temporary),
     ];
-    let what = tokens.next()?;
-    let found = WHAT.into_iter().find(|(name, _)| what.is_word(name));
-    found.map(|(_, discard)| StatementCommand::Discard(discard))
+    let Some(what) = tokens.next() else { return };
+    let Some((_, what)) = WHAT.into_iter().find(|(name, _)| what.is_word(name)) else { return };
+    match what {
+        Discard::All => {
+            settings::discard_all(found);
+            found.ends = PinReason::ALL.into_iter().collect();
+        }
+        Discard::Plans => {}
+        Discard::Sequences => found.ends.insert(PinReason::Sequence),
+        Discard::Temporary => found.ends.insert(PinReason::TemporaryObject),
+    }
+    found.statements.push(StatementCommand::Discard(what));
 }
 
 fn execute(tokens: &mut Tokens, found: &mut Look) {

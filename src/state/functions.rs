@@ -5,8 +5,7 @@
 //! functions of extensions and of users are the documented gap of decision 22.
 //!
 //! Deliberately absent: the `_xact_` locks, which end with the transaction;
-//! what gives up (`pg_advisory_unlock`); and `nextval`, `setval`, which matter
-//! only once `currval` or `lastval` asks.
+//! and `nextval`, `setval`, which matter only once `currval` or `lastval` asks.
 
 use super::lexer::Token;
 use super::pin::PinReason;
@@ -34,6 +33,15 @@ const FUNCTIONS: [(&str, PinReason); 15] = [
     (SET_CONFIG, PinReason::Setting),
 ];
 
+/// Functions behind which such state may be gone.
+const ENDS: [(&str, PinReason); 5] = [
+    ("pg_advisory_unlock", PinReason::AdvisoryLock),
+    ("pg_advisory_unlock_all", PinReason::AdvisoryLock),
+    ("pg_advisory_unlock_shared", PinReason::AdvisoryLock),
+    ("pg_drop_replication_slot", PinReason::TemporaryObject),
+    ("pg_replication_origin_session_reset", PinReason::ReplicationOrigin),
+];
+
 /// What a call of the function leaves that this identifier means.
 #[must_use]
 pub fn pin_of_call(identifier: &Token) -> Option<PinReason> {
@@ -47,8 +55,21 @@ pub fn pin_of_word(word: &[u8]) -> Option<PinReason> {
     found.map(|(_, reason)| *reason)
 }
 
+/// What may be gone behind a call of the function that this identifier means.
+#[must_use]
+pub fn end_of_call(identifier: &Token) -> Option<PinReason> {
+    ENDS.iter().find(|(name, _)| identifier.names(name)).map(|(_, reason)| *reason)
+}
+
+/// Whether a function `word`, in whatever case it is written, may end what it
+/// or another has left.
+#[must_use]
+pub fn is_end(word: &[u8]) -> bool {
+    ENDS.iter().any(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word))
+}
+
 /// The names of them all.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|(name, _)| *name)
+    FUNCTIONS.iter().chain(&ENDS).map(|(name, _)| *name)
 }

@@ -10,7 +10,8 @@
 //! pgbench statement, 20 µs for an INSERT of 64 KiB, 0.2 µs for a `SET`.
 //! Reading is linear in the text: 0.3 ns for a byte of a long string, 12 ns for
 //! a token, 20 ns for a byte of the worst text that could be made up. Memory is
-//! allocated for the commands about prepared statements, and for nothing else.
+//! allocated for the names of settings and for the commands about prepared
+//! statements, and for nothing else.
 
 use super::body::is_temporary_schema;
 use super::commands;
@@ -18,8 +19,9 @@ use super::functions;
 use super::lexer::{Kind, Token, Tokens};
 use super::pin::{PinReason, Pins};
 use super::prefilter;
-use super::settings::{self, Change};
+use super::settings;
 use super::statement_commands::StatementCommand;
+use super::touched::{SettingName, Touched};
 
 /// The longest suspicious text that is read, in bytes (decision 25); longer
 /// ones pin as [`PinReason::Unparsed`].
@@ -30,9 +32,13 @@ pub const LONGEST_READ: usize = 256 * 1024;
 pub struct Look {
     /// State that holds the client to this connection.
     pub pins: Pins,
-    /// Whether a setting may change that the server reports, and nothing needs
-    /// to be pinned for it.
-    pub reported_setting: bool,
+    /// State that may be gone behind the text.
+    pub ends: Pins,
+    /// Settings that may change.
+    pub touched: Touched,
+    /// Parameters of the statement that are names of settings which change,
+    /// counted from one.
+    pub name_parameters: Vec<u16>,
     /// What happens to prepared statements, in the order of the text; at most
     /// one for ten bytes of [`LONGEST_READ`].
     pub statements: Vec<StatementCommand>,
@@ -40,20 +46,43 @@ pub struct Look {
 
 impl Look {
     /// The verdict on nearly every text.
-    pub const NOTHING: Self =
-        Self { pins: Pins::NONE, reported_setting: false, statements: Vec::new() };
+    pub const NOTHING: Self = Self {
+        pins: Pins::NONE,
+        ends: Pins::NONE,
+        touched: Touched::NOTHING,
+        name_parameters: Vec::new(),
+        statements: Vec::new(),
+    };
 
     /// Whether the text leaves nothing behind that this module knows of.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        self.pins.is_empty() && !self.reported_setting && self.statements.is_empty()
+        self.pins.is_empty()
+            && self.ends.is_empty()
+            && self.touched.is_nothing()
+            && self.name_parameters.is_empty()
+            && self.statements.is_empty()
     }
 
-    pub(super) fn change(&mut self, change: Change) {
-        match change {
-            Change::Passing => {}
-            Change::Reported => self.reported_setting = true,
-            Change::Pinning(reason) => self.pins.insert(reason),
+    /// A setting of this name may be set, as by `set_config`.
+    pub fn sets(&mut self, name: &[u8]) {
+        settings::named(name, false, self);
+    }
+
+    /// A setting of this name, which nobody reports, may change.
+    pub(super) fn touch(&mut self, name: &[u8]) {
+        match SettingName::new(name) {
+            Some(name) if self.touched.insert(name.clone()) => {}
+            _ => self.pins.insert(PinReason::Setting),
+        }
+    }
+
+    /// A setting may change whose name is this parameter: `$1`.
+    pub(super) fn touch_parameter(&mut self, parameter: &[u8]) {
+        let number = parameter.get(1..).and_then(|digits| std::str::from_utf8(digits).ok());
+        match number.and_then(|digits| digits.parse().ok()) {
+            Some(number) => self.name_parameters.push(number),
+            None => self.pins.insert(PinReason::Setting),
         }
     }
 }
@@ -116,10 +145,14 @@ fn symbol(before: Option<Token>, symbol: &Token, rest: &Tokens, found: &mut Look
 }
 
 fn call(function: &Token, arguments: Tokens, found: &mut Look) {
-    if let Some(change) = settings::call(function, arguments) {
-        found.change(change);
-    } else if let Some(reason) = functions::pin_of_call(function) {
+    if settings::call(function, arguments, found) {
+        return;
+    }
+    if let Some(reason) = functions::pin_of_call(function) {
         found.pins.insert(reason);
+    }
+    if let Some(reason) = functions::end_of_call(function) {
+        found.ends.insert(reason);
     }
 }
 

@@ -18,6 +18,7 @@
 //!   converts them before it reads them, and here they are read as they come.
 
 mod body;
+pub mod carried;
 mod commands;
 pub mod dates;
 pub mod functions;
@@ -25,12 +26,16 @@ pub mod lexer;
 pub mod look;
 pub mod pin;
 mod prefilter;
+pub mod reading;
 pub mod reports;
 mod settings;
 pub mod statement_commands;
 pub mod statements;
+pub mod touched;
 
+pub use carried::Carried;
 pub use dates::may_fold_dates;
 pub use look::{LONGEST_READ, Look, look};
 pub use pin::{PinReason, Pins};
 pub use statement_commands::{Discard, StatementCommand, StatementName};
+pub use touched::Touched;

@@ -10,10 +10,8 @@ use std::ops::{BitOr, BitOrAssign};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum PinReason {
-    /// A setting that PostgreSQL does not report, or the random seed.
+    /// A setting whose name the text does not tell, or the random seed.
     Setting,
-    /// `SET ROLE`, `SET SESSION AUTHORIZATION`.
-    Role,
     /// `LISTEN`.
     Listen,
     /// SQL `PREPARE`.
@@ -38,9 +36,8 @@ pub enum PinReason {
 
 impl PinReason {
     /// All of them, in the order of their bits.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::Setting,
-        Self::Role,
         Self::Listen,
         Self::SqlPrepare,
         Self::TemporaryObject,
@@ -58,7 +55,6 @@ impl PinReason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Setting => "setting",
-            Self::Role => "role",
             Self::Listen => "listen",
             Self::SqlPrepare => "sql_prepare",
             Self::TemporaryObject => "temporary_object",
@@ -101,6 +97,18 @@ impl Pins {
     #[must_use]
     pub const fn includes(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Those of these reasons that are not among `others`.
+    #[must_use]
+    pub const fn except(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Those of these reasons that are among `others` too.
+    #[must_use]
+    pub const fn among(self, others: Self) -> Self {
+        Self(self.0 & others.0)
     }
 
     /// Adds one reason.

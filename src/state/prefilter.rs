@@ -36,7 +36,7 @@ const STATE: Marks<9> = Marks::new(
         *b"nfi", // set_config
         *b"rrv", // currval
         *b"stv", // lastval
-        *b"n_s", // replication_slot, replication_origin_session_setup
+        *b"n_s", // replication_slot, replication_origin_session_setup and _reset
         *b"kup", // pg_backup_start and its older name
         *b"tse", // setseed
         *b"u&\"",
@@ -92,6 +92,7 @@ fn is_suspicious(text: &[u8], at: usize) -> bool {
         || word.eq_ignore_ascii_case(b"temporary")
         || is_temporary_schema(word)
         || functions::pin_of_word(word).is_some()
+        || functions::is_end(word)
 }
 
 /// Whether a command, or a comment before one, follows a semicolon. Comments

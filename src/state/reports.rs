@@ -53,14 +53,15 @@ impl Reports {
         }
     }
 
-    /// Takes the body of one `ParameterStatus`.
-    pub fn take(&mut self, body: &[u8]) {
-        let Some((name, value)) = parse_parameter(Bytes::copy_from_slice(body)) else { return };
-        if let Some(at) = REPLAYED.iter().position(|known| name == known.as_bytes())
-            && self.0[at] != value
-        {
-            Arc::make_mut(&mut self.0)[at] = value;
-        }
+    /// Takes the body of one `ParameterStatus`. Returns whether it is one of
+    /// these and says something new.
+    pub fn take(&mut self, body: &[u8]) -> bool {
+        let parsed = parse_parameter(Bytes::copy_from_slice(body));
+        let Some((name, value)) = parsed else { return false };
+        let at = REPLAYED.iter().position(|known| name == known.as_bytes());
+        let Some(at) = at.filter(|at| self.0[*at] != value) else { return false };
+        Arc::make_mut(&mut self.0)[at] = value;
+        true
     }
 
     /// Sets the value of a setting by name, as a client's startup packet does.

@@ -1,13 +1,14 @@
-//! Which settings outlive their transaction, and which of those the server
-//! reports.
+//! Which settings outlive their transaction, and how each is known again.
 //!
 //! PostgreSQL tells the client about the settings in [`REPLAYED`] with a
 //! `ParameterStatus` whenever they change, so their values are known without
-//! reading any SQL and can be set again on another connection: they pin
-//! nothing. Every other setting does, unless it ends with the transaction.
+//! reading any SQL. Every other setting that has a name in the text is
+//! touched: the server is asked for its value when the transaction is over.
+//! What has no name there, or no value that could be asked for, pins.
 
 use super::functions::SET_CONFIG;
 use super::lexer::{Kind, Token, Tokens};
+use super::look::Look;
 use super::pin::PinReason;
 use super::reports::REPLAYED;
 
@@ -15,64 +16,69 @@ use super::reports::REPLAYED;
 /// more of them is pinned. It keeps nested calls from costing their square.
 const MOST_ARGUMENT_TOKENS: usize = 24;
 
-/// What a command or call does to settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Nothing that outlives the transaction.
-    Passing,
-    /// A setting whose value the server reports.
-    Reported,
-    /// Something that only this connection knows.
-    Pinning(PinReason),
-}
-
-const SETTING: Change = Change::Pinning(PinReason::Setting);
-const ROLE: Change = Change::Pinning(PinReason::Role);
+/// What `SET TRANSACTION` sets: it ends with the transaction, however it is
+/// written.
+const OF_TRANSACTION: [&str; 3] =
+    ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+/// What `SET SESSION CHARACTERISTICS AS TRANSACTION` sets.
+const CHARACTERISTICS: [&str; 3] = [
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "default_transaction_deferrable",
+];
 
 /// What `SET …` changes; `tokens` stand behind `SET`.
-pub(super) fn set(mut tokens: Tokens) -> Change {
-    let Some(first) = tokens.next().filter(Token::is_identifier) else {
-        return Change::Passing;
-    };
+pub(super) fn set(mut tokens: Tokens, found: &mut Look) {
+    let Some(first) = tokens.next().filter(Token::is_identifier) else { return };
     if is_variable(&tokens) {
-        return variable(&first, &tokens);
+        return variable(&first, tokens, false, found);
     }
     if first.is_word("local") || first.is_word("constraints") {
-        return Change::Passing;
+        return;
     }
     if first.is_word("session") {
-        return session(tokens);
+        return session(tokens, found);
     }
-    special(&first, &tokens)
+    special(&first, &tokens, found);
 }
 
 /// What `SET SESSION …` changes: a scope, or the first word of two forms.
-fn session(mut tokens: Tokens) -> Change {
-    let Some(second) = tokens.next().filter(Token::is_identifier) else {
-        return Change::Passing;
-    };
+fn session(mut tokens: Tokens, found: &mut Look) {
+    let Some(second) = tokens.next().filter(Token::is_identifier) else { return };
     if second.is_word("authorization") {
-        ROLE
+        authorization(found);
     } else if second.is_word("characteristics") {
-        SETTING
+        for name in CHARACTERISTICS {
+            found.touch(name.as_bytes());
+        }
     } else if is_variable(&tokens) {
-        variable(&second, &tokens)
+        variable(&second, tokens, false, found);
     } else {
-        special(&second, &tokens)
+        special(&second, &tokens, found);
     }
 }
 
 /// The forms of `SET` that have a syntax of their own.
-fn special(word: &Token, tokens: &Tokens) -> Change {
-    if word.is_word("transaction") {
-        Change::Passing
-    } else if word.is_word("time") || word.is_word("names") {
-        Change::Reported
-    } else if word.is_word("role") || is_authorization(word, tokens) {
-        ROLE
+fn special(word: &Token, tokens: &Tokens, found: &mut Look) {
+    if word.is_word("transaction") || word.is_word("time") || word.is_word("names") {
+        // Over with the transaction, or reported.
+    } else if word.is_word("role") {
+        found.touch(b"role");
+    } else if is_authorization(word, tokens) {
+        authorization(found);
+    } else if word.is_word("schema") {
+        found.touch(b"search_path");
+    } else if word.is_word("xml") {
+        found.touch(b"xmloption");
     } else {
-        SETTING
+        found.pins.insert(PinReason::Setting);
     }
+}
+
+/// It puts an end to the role too.
+fn authorization(found: &mut Look) {
+    found.touch(b"session_authorization");
+    found.touch(b"role");
 }
 
 fn is_authorization(word: &Token, tokens: &Tokens) -> bool {
@@ -81,17 +87,37 @@ fn is_authorization(word: &Token, tokens: &Tokens) -> bool {
 
 /// What `RESET …` changes; `tokens` stand behind `RESET`. It takes a setting
 /// back to what it was when the connection began, which is the same for every
-/// client of its pool: nothing is left behind.
-pub(super) fn reset(mut tokens: Tokens) -> Change {
-    match tokens.next().filter(Token::is_identifier) {
-        None => Change::Passing,
-        Some(time) if time.is_word("time") && tokens.next_is_word("zone") => Change::Reported,
-        Some(session) if is_authorization(&session, &tokens) => Change::Passing,
-        Some(name) => match variable(&name, &tokens) {
-            Change::Reported => Change::Reported,
-            Change::Passing | Change::Pinning(_) => Change::Passing,
-        },
+/// client of its pool, but for `application_name`.
+pub(super) fn reset(mut tokens: Tokens, found: &mut Look) {
+    let Some(name) = tokens.next().filter(Token::is_identifier) else { return };
+    if name.is_word("all") && !tokens.next_is_symbol(b'.') {
+        return reset_all(found);
     }
+    found.touched.some_reset = true;
+    if is_authorization(&name, &tokens) {
+        return authorization(found);
+    }
+    let is_special = |word, next| name.is_word(word) && tokens.next_is_word(next);
+    if is_special("time", "zone") {
+        return;
+    }
+    if is_special("transaction", "isolation") {
+        return;
+    }
+    variable(&name, tokens, true, found);
+}
+
+/// What `DISCARD ALL` changes among settings: all of them.
+pub(super) fn discard_all(found: &mut Look) {
+    reset_all(found);
+    authorization(found);
+}
+
+/// Everything but role and session authorization.
+fn reset_all(found: &mut Look) {
+    found.touched.all_reset = true;
+    found.touched.name_reset = true;
+    found.ends.insert(PinReason::Setting);
 }
 
 /// Whether the token before `rest` is the name of a setting, or its first part.
@@ -101,45 +127,71 @@ fn is_variable(rest: &Tokens) -> bool {
     rest.peek().is_some_and(|next| is_operator(&next) || is_preposition(&next))
 }
 
-fn variable(name: &Token, rest: &Tokens) -> Change {
-    if rest.next_is_symbol(b'.') {
-        return SETTING;
+/// A setting whose name begins with `first`; `rest` goes on behind it.
+fn variable(first: &Token, mut rest: Tokens, is_reset: bool, found: &mut Look) {
+    if !rest.next_is_symbol(b'.') {
+        let name = first.content();
+        let is_default = rest.nth(1).is_some_and(|value| value.is_word("default"));
+        return named(name, is_reset || is_default, found);
     }
-    named(name.content())
+    let mut name = first.content().to_vec();
+    while rest.next_is_symbol(b'.') {
+        let part = rest.nth(1).filter(|part| part.is_identifier() && name.len() < 256);
+        let Some(part) = part else { return found.pins.insert(PinReason::Setting) };
+        name.push(b'.');
+        name.extend_from_slice(part.content());
+    }
+    found.touched.some_reset |= rest.nth(1).is_some_and(|value| value.is_word("default"));
+    found.touch(&name);
 }
 
 /// Names of settings ignore case, even when they are quoted.
-fn named(name: &[u8]) -> Change {
+pub(super) fn named(name: &[u8], is_reset: bool, found: &mut Look) {
     let is = |known: &str| known.as_bytes().eq_ignore_ascii_case(name);
-    if REPLAYED.into_iter().any(is) {
-        Change::Reported
-    } else if is("role") || is("session_authorization") {
-        ROLE
-    } else {
-        SETTING
+    found.touched.some_reset |= is_reset;
+    if is("application_name") {
+        found.touched.name_reset = is_reset;
+    } else if is("seed") || name.contains(&b'"') {
+        found.pins.insert(PinReason::Setting);
+    } else if is("session_authorization") {
+        authorization(found);
+    } else if !REPLAYED.into_iter().chain(OF_TRANSACTION).any(is) {
+        found.touch(name);
     }
 }
 
 /// What a call changes whose name is `function` and whose arguments follow.
-pub(super) fn call(function: &Token, arguments: Tokens) -> Option<Change> {
-    function.names(SET_CONFIG).then(|| set_config(arguments))
+/// Says whether it is one that changes settings.
+pub(super) fn call(function: &Token, arguments: Tokens, found: &mut Look) -> bool {
+    let is_set_config = function.names(SET_CONFIG);
+    if is_set_config {
+        set_config(arguments, found);
+    }
+    is_set_config
 }
 
 /// What `set_config(name, value, is_local)` changes; `tokens` stand behind the
 /// opening parenthesis.
-fn set_config(tokens: Tokens) -> Change {
+fn set_config(tokens: Tokens, found: &mut Look) {
     let mut arguments = Arguments { tokens, left: MOST_ARGUMENT_TOKENS, ended: false };
     let name = arguments.next().flatten();
-    let is_local = arguments.nth(1).flatten();
+    let value = arguments.next().flatten();
+    let is_local = arguments.next().flatten();
+    if is_local.is_some_and(|token| token.is_word("true")) {
+        return;
+    }
     match name {
-        _ if is_local.is_some_and(|token| token.is_word("true")) => Change::Passing,
-        Some(name) if name.kind == Kind::String => named(name.content()),
-        _ => SETTING,
+        Some(name) if name.kind == Kind::String && !name.content().contains(&b'\'') => {
+            let is_reset = value.is_some_and(|value| value.is_word("null"));
+            named(name.content(), is_reset, found);
+        }
+        Some(name) if name.kind == Kind::Parameter => found.touch_parameter(name.text),
+        _ => found.pins.insert(PinReason::Setting),
     }
 }
 
-/// The arguments of a call: each is the one token that it consists of, or
-/// `None` where it is more than that.
+/// The arguments of a call: each is the one token that it consists of, perhaps
+/// with a cast to `text` behind it, or `None` where it is more than that.
 struct Arguments<'t> {
     tokens: Tokens<'t>,
     left: usize,
@@ -160,17 +212,24 @@ impl<'t> Iterator for Arguments<'t> {
         let first = self.token()?;
         let mut token = first;
         let mut length = 0;
+        let mut is_cast = true;
         let mut depth = 0_usize;
         loop {
             match token.text {
                 b")" | b"," if depth == 0 => {
                     self.ended = token.is_symbol(b')');
-                    return Some((length == 1).then_some(first));
+                    let is_one = length == 1 || length == 4 && is_cast;
+                    return Some(is_one.then_some(first));
                 }
                 b"(" | b"[" => depth += 1,
                 b")" | b"]" => depth = depth.saturating_sub(1),
                 _ => {}
             }
+            is_cast &= match length {
+                0 => true,
+                1 | 2 => token.is_symbol(b':'),
+                _ => token.is_word("text"),
+            };
             length += 1;
             token = self.token()?;
         }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
+use super::look::Look;
+
 /// Begins every shared name.
 pub const SHARED_PREFIX: &str = "postern_";
 /// Names one client may have at most.
@@ -25,37 +27,77 @@ pub type StatementId = [u8; 16];
 /// A statement that a client has prepared.
 #[derive(Debug)]
 pub struct Statement {
-    /// What it is known by.
-    pub id: StatementId,
+    /// What it is known by where nothing but its text decides what it means.
+    id: StatementId,
     /// The rest of its Parse message behind the name: text, parameter types.
     pub definition: Bytes,
+    /// What a run of it may do to the session, if anything.
+    pub look: Option<Box<Look>>,
+    /// How its literals were read when it was prepared; `None` if it has none.
+    literals: Option<StatementId>,
+}
+
+/// What decides what the statements of a client mean, besides their texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Meaning {
+    /// How literals are read now.
+    pub literals: StatementId,
+    /// How names are found now; nothing where all is as the connection began.
+    pub names: StatementId,
+    /// Sets the statements of one client apart from those of all others.
+    pub own: StatementId,
+    /// Nobody knows for certain how names are found now.
+    pub is_unsettled: bool,
 }
 
 impl Statement {
-    /// A statement with this definition, in this reading of literals; `owner`
-    /// sets it apart from equal ones of other clients.
-    ///
-    /// # Panics
-    /// Never: SHA-256 has the bytes that are taken of it.
+    /// A statement with this definition, prepared while `meaning` holds; `own`
+    /// sets it apart from equal ones of other clients for good.
     #[must_use]
-    pub fn new(definition: &[u8], reading: &[u8], owner: Option<u64>) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(&(definition.len() as u64).to_be_bytes());
-        context.update(definition);
-        context.update(reading);
-        if let Some(owner) = owner {
-            context.update(&owner.to_be_bytes());
-        }
-        let hash = context.finish();
-        let id = hash.as_ref()[..16].try_into().expect("SHA-256 is longer");
-        Self { id, definition: Bytes::copy_from_slice(definition) }
+    pub fn new(definition: &[u8], meaning: &Meaning, own: bool, look: Option<Box<Look>>) -> Self {
+        let length = (definition.len() as u64).to_be_bytes();
+        let owner = if own { meaning.own } else { StatementId::default() };
+        let literals = may_hold_literals(definition).then_some(meaning.literals);
+        let id = hash(&[&length, definition, &literals.unwrap_or_default(), &owner]);
+        Self { id, definition: Bytes::copy_from_slice(definition), look, literals }
     }
 
-    /// Its name on every server.
+    /// What it is known by on a server now. Where it would be prepared with
+    /// another meaning than the one that others expect under its name, it has
+    /// a name of this client alone.
     #[must_use]
-    pub fn shared_name(&self) -> String {
-        shared_name(&self.id)
+    pub fn id(&self, now: &Meaning) -> StatementId {
+        let is_read_otherwise = self.literals.is_some_and(|then| then != now.literals);
+        let mut id = mixed(self.id, now.names);
+        if is_read_otherwise {
+            id = mixed(id, now.literals);
+        }
+        if is_read_otherwise || now.is_unsettled { mixed(id, now.own) } else { id }
     }
+}
+
+/// Whether there may be a string constant in it.
+fn may_hold_literals(definition: &[u8]) -> bool {
+    let is_dollar = |pair: &[u8]| pair[0] == b'$' && !pair[1].is_ascii_digit();
+    definition.contains(&b'\'') || definition.windows(2).any(is_dollar)
+}
+
+/// The first bytes of what the parts hash to.
+///
+/// # Panics
+/// Never: SHA-256 has the bytes that are taken of it.
+#[must_use]
+pub fn hash(parts: &[&[u8]]) -> StatementId {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    context.finish().as_ref()[..16].try_into().expect("SHA-256 is longer")
+}
+
+/// Both are hashes, or nothing.
+fn mixed(one: StatementId, other: StatementId) -> StatementId {
+    std::array::from_fn(|at| one[at] ^ other[at])
 }
 
 /// The name of a shared statement.
@@ -79,8 +121,8 @@ pub struct TooMany;
 pub struct ClientStatements {
     by_name: HashMap<Bytes, Arc<Statement>>,
     bytes: usize,
-    /// The rest of the Parse message of its unnamed statement, if it has one.
-    pub unnamed: Option<Bytes>,
+    /// Its unnamed statement, if it has one.
+    pub unnamed: Option<Arc<Statement>>,
 }
 
 impl ClientStatements {
@@ -88,6 +130,12 @@ impl ClientStatements {
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         self.by_name.get(name)
+    }
+
+    /// The statement of this name, the unnamed one among them.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.get(name) }
     }
 
     /// Remembers a statement; the name must be free.
@@ -218,14 +266,32 @@ mod tests {
 
     #[test]
     fn d11_equal_definitions_share_a_name_and_others_do_not() {
-        let id = |definition: &[u8], reading: &[u8], owner| {
-            Statement::new(definition, reading, owner).id
+        let german = Meaning { literals: [1; 16], ..Meaning::default() };
+        let other = Meaning { own: [2; 16], ..Meaning::default() };
+        let id = |definition: &[u8], meaning: &Meaning, own| {
+            Statement::new(definition, meaning, own, None).id(meaning)
         };
-        let text = b"SELECT $1\0\0\x01\0\0\0\x17";
-        assert_eq!(id(text, b"ISO", None), id(text, b"ISO", None));
-        assert_ne!(id(text, b"ISO", None), id(text, b"German", None));
-        assert_ne!(id(text, b"ISO", None), id(b"SELECT $1\0\0\x01\0\0\0\x19", b"ISO", None));
-        assert_ne!(id(text, b"ISO", None), id(text, b"ISO", Some(1)));
+        let (text, plain) = (b"SELECT $1, ''\0\0\x01\0\0\0\x17", &Meaning::default());
+        assert_eq!(id(text, plain, false), id(text, plain, false));
+        assert_eq!(id(text, plain, false), id(text, &other, false));
+        assert_ne!(id(text, plain, false), id(text, &german, false));
+        assert_ne!(id(text, plain, false), id(b"SELECT $1, ''\0\0\x01\0\0\0\x19", plain, false));
+        assert_ne!(id(text, plain, false), id(text, &other, true));
+    }
+
+    #[test]
+    fn d11_a_statement_follows_the_search_path_and_is_nobodys_while_it_is_open() {
+        let plain = Meaning { own: [2; 16], ..Meaning::default() };
+        let tenant = Meaning { names: [4; 16], ..plain };
+        let open = Meaning { is_unsettled: true, ..plain };
+        let german = Meaning { literals: [1; 16], ..plain };
+        let statement = Statement::new(b"SELECT 'x'\0\0\0", &plain, false, None);
+        let ids = [plain, tenant, open, german].map(|meaning| statement.id(&meaning));
+        for (at, id) in ids.iter().enumerate() {
+            assert!(!ids[..at].contains(id), "{at}");
+        }
+        let bare = Statement::new(b"SELECT 1\0\0\0", &plain, false, None);
+        assert_eq!(bare.id(&plain), bare.id(&german));
     }
 
     #[test]
@@ -243,7 +309,8 @@ mod tests {
     #[test]
     fn a_clients_statements_are_bounded() {
         let mut client = ClientStatements::default();
-        let statement = Arc::new(Statement::new(&vec![b'x'; 1 << 20], b"", None));
+        let statement =
+            Arc::new(Statement::new(&vec![b'x'; 1 << 20], &Meaning::default(), false, None));
         for n in 0..15u8 {
             client.insert(Bytes::from(vec![n]), Arc::clone(&statement)).unwrap();
         }

@@ -20,5 +20,6 @@ mod operation;
 mod pooling;
 mod refusals;
 mod relay;
+mod session_state;
 mod timeouts;
 mod vector;

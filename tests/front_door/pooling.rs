@@ -463,11 +463,11 @@ fn an_unnamed_statement_that_was_skipped_is_nobodys() {
 fn d20_what_is_sent_behind_discard_all_stays() {
     let stage = narrow();
     let mut raw = pooled(&stage);
-    run(&mut raw, "SET work_mem = '5MB'");
-    raw.send(&[message(b'Q', b"DISCARD ALL\0"), message(b'Q', b"SET work_mem = '7MB'\0")].concat());
+    run(&mut raw, "LISTEN a");
+    raw.send(&[message(b'Q', b"DISCARD ALL\0"), message(b'Q', b"LISTEN b\0")].concat());
     raw.read_until(b'Z');
     raw.read_until(b'Z');
-    assert_eq!(ask(&mut raw, "SHOW work_mem"), "7MB");
+    assert_eq!(ask(&mut raw, "SELECT pg_listening_channels()"), "b");
     let counts = stage.postern().door().slots.counts()[0].counts;
     assert_eq!(counts.pinned, 1);
 }

@@ -7,11 +7,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::client_state::ClientState;
+use super::errand::Underway;
 use super::expected::{Expected, Reply};
-use super::upward::ClientState;
-use crate::state::Pins;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
+use crate::state::{PinReason, Pins};
 use crate::wire::answer::{self, Severity};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::{HEADER, Head};
@@ -35,6 +36,8 @@ pub struct Exchange<'a> {
     pub conversation: &'a mut Conversation,
     /// What the server owes.
     pub expected: &'a mut Expected,
+    /// What was asked that the client hears nothing of.
+    pub errand: Option<&'a mut Underway>,
 }
 
 /// The server's stream between two reads.
@@ -184,8 +187,9 @@ impl Downward {
                 Reply::AsParsed => Verdict::Replace(Bytes::from_static(&PARSE_COMPLETE)),
             },
             b'S' => {
-                exchange.reports.take(body);
-                exchange.client.reports = exchange.reports.clone();
+                if exchange.reports.take(body) {
+                    exchange.client.reported(exchange.reports);
+                }
                 Verdict::Forward
             }
             b'C' => {
@@ -209,13 +213,18 @@ impl Downward {
         body: &[u8],
         exchange: &mut Exchange<'_>,
     ) -> Verdict {
+        if let Some(errand) = &mut exchange.errand
+            && errand.is_answered_by(group)
+        {
+            errand.hear(kind, body);
+        }
         match kind {
-            b'S' => exchange.reports.take(body),
+            b'S' => return silent_report(body, exchange),
             b'1' | b'3' => {
                 exchange.expected.completed();
             }
             b'E' => {
-                self.preparation_failed = true;
+                self.preparation_failed |= exchange.expected.is_vital();
                 exchange.expected.failed(
                     group,
                     &mut exchange.client.statements,
@@ -229,26 +238,50 @@ impl Downward {
     }
 }
 
+/// A setting has changed by what Postern sent: the client hears of it if it is
+/// not as it believes.
+fn silent_report(body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
+    exchange.reports.take(body);
+    let mut believed = exchange.client.reports.clone();
+    if believed.take(body) {
+        exchange.client.reported(&believed);
+        Verdict::Forward
+    } else {
+        Verdict::Drop
+    }
+}
+
 /// What throws statements away says so in its tag.
 ///
 /// What the client has sent since is not thrown away with it: so long as more
 /// is under way, its names stay, and so does what holds it to its connection.
 fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
-    if !matches!(body, b"DISCARD ALL\0" | b"DEALLOCATE ALL\0") {
-        return;
+    match body {
+        b"DISCARD ALL\0" | b"DEALLOCATE ALL\0" => {}
+        b"ROLLBACK\0" => {
+            exchange.client.doubts.undone = true;
+            return;
+        }
+        b"DISCARD SEQUENCES\0" => {
+            exchange.client.pins = exchange.client.pins.except(PinReason::Sequence.into());
+            return;
+        }
+        _ => return,
     }
     exchange.statements.clear();
     let client = &mut *exchange.client;
     if exchange.conversation.group() == group + 1 && exchange.expected.is_empty() {
         client.statements.clear();
         if client.discarding == Some(group) && !exchange.conversation.is_unsynced() {
-            // The session is as it began.
-            client.pins = Pins::NONE;
+            // The session is as it began; the server is asked for the rest.
+            let over = [PinReason::Setting, PinReason::Sequence, PinReason::Unparsed];
+            client.pins = client.pins.except(over.into_iter().collect::<Pins>());
         }
     }
 }
 
 fn error(group: u64, body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
+    exchange.client.doubts.undone = true;
     if is_stale_plan(body) {
         // The server's plans of shared statements were made before a table was
         // changed: they are prepared again when they are next used.

@@ -68,12 +68,19 @@ struct Entry {
     owed: Owed,
 }
 
+/// A group that the client did not ask for.
+#[derive(Debug)]
+struct Silent {
+    group: u64,
+    is_vital: bool,
+}
+
 /// All that is owed, in order.
 #[derive(Debug, Default)]
 pub struct Expected {
     entries: VecDeque<Entry>,
     /// Groups of which the client hears nothing.
-    silent: VecDeque<u64>,
+    silent: VecDeque<Silent>,
 }
 
 impl Expected {
@@ -90,13 +97,25 @@ impl Expected {
 
     /// The client hears nothing of this group.
     pub fn silence(&mut self, group: u64) {
-        self.silent.push_back(group);
+        self.silent.push_back(Silent { group, is_vital: false });
+    }
+
+    /// The client hears nothing of this group, and what it sends behind it
+    /// means something else if the group fails.
+    pub fn silence_vital(&mut self, group: u64) {
+        self.silent.push_back(Silent { group, is_vital: true });
+    }
+
+    /// Whether the group that is being answered must not fail.
+    #[must_use]
+    pub fn is_vital(&self) -> bool {
+        self.silent.front().is_some_and(|silent| silent.is_vital)
     }
 
     /// Whether the client hears nothing of the group that is being answered.
     #[must_use]
     pub fn is_silent(&self, answering: u64) -> bool {
-        self.silent.front() == Some(&answering)
+        self.silent.front().is_some_and(|silent| silent.group == answering)
     }
 
     /// `ParseComplete` or `CloseComplete` has come: what becomes of it.
@@ -140,7 +159,8 @@ impl Expected {
     /// move up.
     pub fn move_up(&mut self, answering: u64, by: u64) {
         let groups = self.entries.iter_mut().map(|entry| &mut entry.group);
-        for group in groups.chain(&mut self.silent) {
+        let silent = self.silent.iter_mut().map(|silent| &mut silent.group);
+        for group in groups.chain(silent) {
             if *group > answering {
                 *group = (*group - by).max(answering);
             }

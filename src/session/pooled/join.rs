@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::upward::ClientState;
+use super::client_state::ClientState;
 use super::{Member, Pooled};
 use crate::auth::client::Keys;
 use crate::directory::cancel_keys::Registration;
@@ -20,8 +20,6 @@ use crate::session::farewell::{Acquaintance, turn_away};
 use crate::session::introduce::Client;
 use crate::session::login::{after_authentication, occupant, take_seat};
 use crate::session::{Departure, FrontDoor};
-use crate::state::Pins;
-use crate::state::statements::ClientStatements;
 use crate::wire::answer;
 use crate::wire::frame::HEADER;
 use crate::wire::login::parse_parameter;
@@ -73,14 +71,7 @@ impl Known {
 
 impl Member {
     fn new(seat: Seated, parameters: &[(Bytes, Bytes)], keys: Keys) -> Self {
-        let state = ClientState {
-            id: seat.id,
-            statements: ClientStatements::default(),
-            unnamed_count: 0,
-            reports: crate::state::reports::Reports::default(),
-            pins: Pins::NONE,
-            discarding: None,
-        };
+        let state = ClientState::new(seat.id);
         let target = Arc::new(CancelTarget::new(seat.occupant.endpoint.service.clone()));
         Self { seat, state, key: PoolKey::new(parameters), keys, target, place: None }
     }
@@ -95,10 +86,12 @@ impl Member {
         parameters: &[(Bytes, Bytes)],
         long_key: bool,
     ) -> Registration<CancelTarget> {
-        self.state.reports = greeting.reports.clone();
         let application = parameters.iter().rev().find(|(name, _)| name == APPLICATION_NAME);
         let application = application.map(|(_, value)| value.clone()).unwrap_or_default();
-        self.state.reports.set(APPLICATION_NAME, application.clone());
+        let mut reports = greeting.reports.clone();
+        reports.set(APPLICATION_NAME, application.clone());
+        self.state.first_name = (reports != greeting.reports).then(|| application.clone());
+        self.state.reported(&reports);
         answer::authentication_ok(out);
         put_greeting(out, &greeting.messages, &application);
         let process_id = u32::from_be_bytes(random::<4>()) >> 1 | 1;

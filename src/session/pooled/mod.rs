@@ -13,7 +13,9 @@
 //! The way through an idle connection of the pool is one poll: read, lease,
 //! write; no task, no channel, no allocation.
 
+pub mod client_state;
 pub mod downward;
+pub mod errand;
 pub mod expected;
 pub mod join;
 pub mod lease;
@@ -29,7 +31,7 @@ use crate::directory::roster::Seated;
 use crate::net::Connection;
 use crate::pool::ledger::PoolId;
 use crate::pool::{NodeSlots, PoolKey};
-use upward::ClientState;
+use client_state::ClientState;
 
 /// A client of the transaction endpoint.
 pub struct Pooled {

@@ -8,10 +8,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::downward::{self, Downward};
+use super::errand::{Errand, Underway};
 use super::expected::Expected;
 use super::upward::{self, Skipping, Upward};
 use super::{Member, Pooled};
@@ -25,6 +26,7 @@ use crate::session::farewell::{
     Ending, LAST_WORDS, count_stalled, end_session, log_end, statement_refused,
 };
 use crate::session::{Departure, FrontDoor};
+use crate::state::carried::put_literal;
 use crate::wire::answer;
 use crate::wire::conversation::{Conversation, TransactionStatus};
 use crate::wire::frame::HEADER;
@@ -61,13 +63,16 @@ enum End {
     Preparation,
     Ordered(Refusal),
     Stalled,
-    Answered(bytes::Bytes),
+    Answered(Bytes),
 }
 
 /// What the poll function comes back with.
 enum Step {
     /// The client has said something and has no connection.
     NeedsServer,
+    /// The client's settings cannot be had any more: what the server says of
+    /// them is its answer.
+    NotReplayed(Bytes),
     /// The session is over.
     End(End),
 }
@@ -85,6 +90,9 @@ struct Relay {
     /// The connection was waited for: what the client believes of its settings
     /// is not yet made true on it.
     unprepared: bool,
+    /// What Postern has asked for itself: until it is answered nothing of the
+    /// client is sent.
+    errand: Option<Box<Underway>>,
     abandoned: Option<Pin<Box<Sleep>>>,
 }
 
@@ -101,6 +109,15 @@ impl Pooled {
                 Step::NeedsServer => {
                     if let Err(end) = Box::pin(self.bring_server(&mut relay, door)).await {
                         break end;
+                    }
+                }
+                Step::NotReplayed(error) => {
+                    relay.give_back(&mut self.member);
+                    let say = |out: &mut BytesMut| out.extend_from_slice(&error);
+                    if let Err(error) =
+                        Box::pin(answer_all(&mut self.connection, &mut relay, say)).await
+                    {
+                        break End::ClientLost(error);
                     }
                 }
             }
@@ -153,18 +170,9 @@ impl Pooled {
         door: &FrontDoor,
         refusal: &Refusal,
     ) -> io::Result<()> {
-        let mut skipping = Skipping::default();
-        let groups = skipping.skip(&mut self.connection.input);
-        let mut out = BytesMut::new();
-        for _ in 0..groups {
-            statement_refused(door, &mut out, &self.member.seat, refusal);
-            answer::ready(&mut out);
-        }
-        if skipping.awaits_sync() {
-            statement_refused(door, &mut out, &self.member.seat, refusal);
-            relay.skipping = Some(skipping);
-        }
-        self.connection.send(&out).await
+        let seat = &self.member.seat;
+        let say = |out: &mut BytesMut| statement_refused(door, out, seat, refusal);
+        answer_all(&mut self.connection, relay, say).await
     }
 
     async fn farewell(self, mut relay: Relay, door: &FrontDoor, end: End, began: Instant) {
@@ -202,6 +210,27 @@ async fn tell_of_the_wait(connection: &mut Connection) {
         Poll::Ready(())
     })
     .await;
+}
+
+/// Answers every group that the client has sent by what `say` says (decision
+/// 29).
+async fn answer_all(
+    connection: &mut Connection,
+    relay: &mut Relay,
+    say: impl Fn(&mut BytesMut),
+) -> io::Result<()> {
+    let mut skipping = Skipping::default();
+    let groups = skipping.skip(&mut connection.input);
+    let mut out = BytesMut::new();
+    for _ in 0..groups {
+        say(&mut out);
+        answer::ready(&mut out);
+    }
+    if skipping.awaits_sync() {
+        say(&mut out);
+        relay.skipping = Some(skipping);
+    }
+    connection.send(&out).await
 }
 
 /// Whether the client may try again in the same session.
@@ -271,7 +300,7 @@ impl Relay {
     ) -> Result<(), Step> {
         for _ in 0..READS_PER_POLL {
             let moved = if self.server.is_some() {
-                self.exchange(cx, client, member, buffers).map_err(Step::End)?
+                self.exchange(cx, client, member, buffers)?
             } else {
                 self.listen(cx, client, member, door, buffers)?
             };
@@ -333,7 +362,13 @@ impl Relay {
             client.input.unsplit(BytesMut::from(bytes));
             return Err(Step::NeedsServer);
         };
-        self.adopt(server, member, out);
+        self.begin(server);
+        self.prepare(member, bytes, out);
+        if self.errand.is_some() {
+            client.input.unsplit(BytesMut::from(bytes));
+            self.push_up(cx, out).map_err(Step::End)?;
+            return Ok(true);
+        }
         member.seat.add_received(bytes.len());
         self.send_up(cx, member, bytes, out).map_err(Step::End)?;
         Ok(true)
@@ -358,26 +393,87 @@ impl Relay {
         client.queue(&out);
     }
 
-    /// A connection is the client's now: what it believes of its settings is
-    /// made true ahead of its first message.
-    fn adopt(&mut self, server: Box<PooledServer>, member: &mut Member, out: &mut BytesMut) {
-        self.begin(server);
-        self.prepare(member, out);
-    }
-
     fn begin(&mut self, server: Box<PooledServer>) {
         self.conversation = Conversation::after_login();
         self.server = Some(server);
     }
 
-    fn prepare(&mut self, member: &mut Member, out: &mut BytesMut) {
+    /// A connection is the client's now: what it believes of its settings is
+    /// made true ahead of its first message, which `bytes` begin with.
+    fn prepare(&mut self, member: &mut Member, bytes: &[u8], out: &mut BytesMut) {
         let Some(server) = &mut self.server else { return };
         let lead = server.server().lead().clone();
         member.target.aim_at(lead, server.server().backend());
-        if member.state.reports.replay(&server.reports, out) {
-            self.expected.silence(self.conversation.group());
+        let state = &mut member.state;
+        if state.reports.replay(&server.reports, out) {
+            self.expected.silence_vital(self.conversation.group());
             self.conversation.from_client(b'Q');
         }
+        if state.carried.is_same(&server.carried) {
+            return;
+        }
+        let wanted = state.wanted(bytes);
+        let mut sql = BytesMut::new();
+        if wanted.replay(&server.carried, &mut sql) {
+            let (conversation, expected) = (&mut self.conversation, &mut self.expected);
+            let errand = Errand::Replay(wanted);
+            self.errand = Some(Underway::send(errand, &sql, conversation, expected, out));
+        } else {
+            server.carried = wanted;
+        }
+    }
+
+    /// Asks what has become of the session, if its transaction is over and
+    /// may have changed it; or puts back what has no other way. Returns
+    /// whether there is an errand now.
+    fn ask(&mut self, member: &mut Member, out: &mut BytesMut) -> bool {
+        let Some(server) = &self.server else { return false };
+        let state = &mut member.state;
+        let mut sql = BytesMut::new();
+        let errand = if let Some(name) = state.lost_name(&server.first_reports) {
+            put_name(&name, &mut sql);
+            Errand::Name
+        } else if self.conversation.is_idle() && state.has_questions() {
+            let question = state.question();
+            question.put_sql(&mut sql);
+            Errand::Reading(question)
+        } else {
+            return false;
+        };
+        if sql.is_empty() {
+            self.settle(member, &errand, None);
+            return false;
+        }
+        let (conversation, expected) = (&mut self.conversation, &mut self.expected);
+        self.errand = Some(Underway::send(errand, &sql, conversation, expected, out));
+        true
+    }
+
+    /// An errand is over: what it says holds from now on.
+    fn finish(&mut self, member: &mut Member) -> Result<(), Step> {
+        let Some(done) = self.errand.take_if(|errand| errand.is_over()) else { return Ok(()) };
+        let Underway { errand, row, error, .. } = *done;
+        match (errand, error) {
+            (Errand::Replay(_), Some(error)) => {
+                member.state.is_refused = true;
+                return Err(Step::NotReplayed(error));
+            }
+            (Errand::Replay(wanted), None) => {
+                member.state.is_refused = false;
+                member.state.carry(wanted.clone());
+                if let Some(server) = &mut self.server {
+                    server.carried = wanted;
+                }
+            }
+            (errand, _) => self.settle(member, &errand, row.as_deref()),
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, member: &mut Member, errand: &Errand, row: Option<&[u8]>) {
+        let (Errand::Reading(question), Some(server)) = (errand, &mut self.server) else { return };
+        member.state.settle(question, row);
+        server.carried = member.state.carried.clone();
     }
 
     /// With a server connection: one read from each side.
@@ -387,18 +483,26 @@ impl Relay {
         client: &mut Connection,
         member: &mut Member,
         buffers: &mut Buffers,
-    ) -> Result<bool, End> {
+    ) -> Result<bool, Step> {
         if self.server.as_ref().is_some_and(|server| server.is_superseded()) {
-            return Err(End::Superseded);
+            return Err(Step::End(End::Superseded));
         }
-        let up = self.up(cx, client, member, buffers)?;
-        let down = self.down(cx, client, member, buffers)?;
+        let up = self.up(cx, client, member, buffers).map_err(Step::End)?;
+        let down = self.down(cx, client, member, buffers).map_err(Step::End)?;
         if self.downward.preparation_failed {
-            return Err(End::Preparation);
+            return Err(Step::End(End::Preparation));
         }
+        self.finish(member)?;
         let ended = self.conversation.is_terminated() || self.client_closed;
         if ended && self.conversation.is_quiet() {
-            return Err(End::Client);
+            return Err(Step::End(End::Client));
+        }
+        if !self.is_at_rest() {
+            return Ok(up || down);
+        }
+        if self.ask(member, &mut buffers.out) {
+            self.push_up(cx, &mut buffers.out).map_err(Step::End)?;
+            return Ok(true);
         }
         if self.is_done(member) {
             self.give_back(member);
@@ -419,7 +523,7 @@ impl Relay {
         if connection.has_unsent() && !sent(connection.poll_send(cx)).map_err(End::ServerLost)? {
             return Ok(false);
         }
-        if self.client_closed || self.conversation.is_terminated() {
+        if self.client_closed || self.conversation.is_terminated() || self.errand.is_some() {
             return Ok(false);
         }
         let Buffers { scratch, out } = buffers;
@@ -438,7 +542,12 @@ impl Relay {
             &early
         };
         if std::mem::take(&mut self.unprepared) {
-            self.prepare(member, out);
+            self.prepare(member, bytes, out);
+            if self.errand.is_some() {
+                client.input.unsplit(BytesMut::from(bytes));
+                self.push_up(cx, out)?;
+                return Ok(true);
+            }
         }
         member.seat.add_received(bytes.len());
         self.send_up(cx, member, bytes, out)?;
@@ -460,7 +569,18 @@ impl Relay {
             expected: &mut self.expected,
         };
         let prepared = !out.is_empty();
-        let sending = self.upward.translate(bytes, &mut exchange, out);
+        let mut sending = self.upward.translate(bytes, &mut exchange, out);
+        if !member.state.borrowed.is_empty()
+            && self.upward.is_between_messages()
+            && !self.conversation.is_unsynced()
+        {
+            if let upward::Sending::AsTheyCame(length) = sending {
+                out.extend_from_slice(&bytes[..length]);
+                sending = upward::Sending::Rewritten;
+            }
+            let (conversation, expected) = (&mut self.conversation, &mut self.expected);
+            upward::return_names(&mut member.state, conversation, expected, out);
+        }
         if !member.state.pins.is_empty() {
             server.set_pinned(true);
         }
@@ -475,6 +595,14 @@ impl Relay {
             }
             upward::Sending::Rewritten => connection.push(cx, out),
         };
+        out.clear();
+        pushed.map_err(End::ServerLost)
+    }
+
+    /// Sends what is Postern's own.
+    fn push_up(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Result<(), End> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let pushed = server.server().connection().push(cx, out);
         out.clear();
         pushed.map_err(End::ServerLost)
     }
@@ -510,6 +638,7 @@ impl Relay {
             reports: &mut server.reports,
             conversation: &mut self.conversation,
             expected: &mut self.expected,
+            errand: self.errand.as_deref_mut(),
         };
         let sending = self.downward.translate(&scratch[..read], &mut exchange, out);
         let bytes = match sending {
@@ -526,19 +655,29 @@ impl Relay {
         Ok(true)
     }
 
-    /// Whether nothing of this client is left on the connection.
-    fn is_done(&self, member: &Member) -> bool {
-        self.conversation.is_idle()
+    /// Whether everything is said and answered, perhaps inside a block.
+    fn is_at_rest(&self) -> bool {
+        self.conversation.is_quiet()
+            && self.errand.is_none()
             && !self.unprepared
             && self.expected.is_empty()
-            && member.state.pins.is_empty()
             && self.upward.is_between_messages()
             && self.downward.is_between_messages()
             && !self.upward.is_garbled()
     }
 
+    /// Whether nothing of this client is left on the connection that the next
+    /// would not be told of.
+    fn is_done(&self, member: &Member) -> bool {
+        self.conversation.is_idle() && self.is_at_rest() && member.state.pins.is_empty()
+    }
+
     fn give_back(&mut self, member: &mut Member) {
         let Some(mut server) = self.server.take() else { return };
+        member.state.doubts.undone = false;
+        if !member.state.doubts.touched.is_nothing() {
+            server.carried = member.state.carried.spoiled(&member.state.doubts.touched);
+        }
         if server.server().connection().has_unsent() {
             drop(server);
             return;
@@ -632,6 +771,12 @@ impl Relay {
         };
         refusal.filter(|_| can_tell)
     }
+}
+
+/// The statement that gives a client its own `application_name` back.
+fn put_name(name: &[u8], out: &mut BytesMut) {
+    out.extend_from_slice(b"SET application_name TO ");
+    put_literal(out, name);
 }
 
 fn sent(poll: Poll<io::Result<()>>) -> io::Result<bool> {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::client_state::ClientState;
 use super::expected::{Expected, Owed, Reply};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
-use crate::state::reports::Reports;
 use crate::state::statements::{
-    ClientStatements, SHARED_PREFIX, ServerStatements, Statement, Unnamed, shared_name,
+    SHARED_PREFIX, ServerStatements, Statement, StatementId, Unnamed, shared_name,
 };
-use crate::state::{Discard, PinReason, Pins, StatementCommand, look, may_fold_dates};
+use crate::state::{Discard, Look, PinReason, StatementCommand, look, may_fold_dates};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
 
@@ -30,23 +30,6 @@ const LONGEST_NAMES: usize = 16 * 1024;
 const LONGEST_MESSAGE: usize = 1 << 30;
 /// A name that no statement has on any server.
 const NOBODY: &[u8] = b"postern_none";
-
-/// What a client has, that decides what is sent for it.
-#[derive(Debug)]
-pub struct ClientState {
-    /// A number of its own.
-    pub id: u64,
-    /// Its named statements.
-    pub statements: ClientStatements,
-    /// How many unnamed statements it had before.
-    pub unnamed_count: u64,
-    /// The reported settings as it believes them.
-    pub reports: Reports,
-    /// Why it keeps its connection.
-    pub pins: Pins,
-    /// The group of a simple query that is DISCARD ALL and nothing else.
-    pub discarding: Option<u64>,
-}
 
 /// Everything that a translation reads and writes.
 pub struct Exchange<'a> {
@@ -173,13 +156,21 @@ impl Upward {
             b'P' if !whole && total <= LONGEST_SHARED => return None,
             b'P' if parse(body, whole, exchange, run) => return Some(available),
             b'B' => match names_of_bind(body) {
-                Some((portal, name)) if bind(portal, name, total, exchange, run) => {
-                    let used = HEADER + portal.len() + name.len() + 2;
-                    self.passing = total - used;
-                    return Some(used);
+                Some((_, name))
+                    if !whole && total <= LONGEST_TEXT && needs_values(name, exchange) =>
+                {
+                    return None;
+                }
+                Some((portal, name)) => {
+                    bound(name, whole.then_some(body), exchange, run);
+                    if bind(portal, name, total, exchange, run) {
+                        let used = HEADER + portal.len() + name.len() + 2;
+                        self.passing = total - used;
+                        return Some(used);
+                    }
                 }
                 None if !whole && available < LONGEST_NAMES => return None,
-                Some(_) | None => {}
+                None => {}
             },
             // The client leaves, its server connection stays.
             b'X' => {
@@ -257,38 +248,41 @@ fn query(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
     if !whole {
         exchange.client.pins.insert(PinReason::Unparsed);
     } else if let Some(text) = body.strip_suffix(b"\0") {
-        look_at(text, true, exchange, run);
+        let look = look(text, exchange.client.reports.has_standard_strings());
+        if !look.is_nothing() {
+            expect(&look, true, exchange, run);
+        }
     }
     exchange.client.statements.unnamed = None;
     exchange.server.unnamed = None;
 }
 
-/// Looks at a text that is about to be run or prepared.
-fn look_at(text: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
-    let look = look(text, exchange.client.reports.has_standard_strings());
-    if look.is_nothing() {
-        return;
-    }
-    exchange.client.pins |= look.pins;
+/// What a text that is about to be run may do to the session.
+fn expect(look: &Look, simple: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    exchange.client.expect(look);
     let discards = [StatementCommand::Discard(Discard::All)];
     if simple && look.pins.is_empty() && look.statements == discards {
         exchange.client.discarding = Some(exchange.conversation.group());
     }
-    for command in look.statements {
+    make_all_real(look, simple, exchange, run);
+}
+
+/// SQL may speak of statements of the protocol.
+fn make_all_real(look: &Look, simple: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    for command in &look.statements {
         match command {
-            StatementCommand::Prepare(_) => exchange.client.pins.insert(PinReason::SqlPrepare),
             StatementCommand::Execute(name) => {
-                if make_real(name.as_bytes(), simple, exchange, run) {
-                    exchange.client.pins.insert(PinReason::SqlPrepare);
-                }
+                make_real(name.as_bytes(), simple, exchange, run);
             }
             StatementCommand::Deallocate(name) => {
                 if make_real(name.as_bytes(), simple, exchange, run) {
                     exchange.client.statements.remove(name.as_bytes());
                 }
             }
-            StatementCommand::DeallocateAll | StatementCommand::Discard(_) => {
-                // What the server makes of it shows in its answer.
+            StatementCommand::Prepare(_)
+            | StatementCommand::DeallocateAll
+            | StatementCommand::Discard(_) => {
+                // What the server makes of it shows in its answers.
             }
         }
     }
@@ -297,6 +291,9 @@ fn look_at(text: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut Run
 /// SQL speaks of a statement of the protocol: prepares it under the client's
 /// own name, so that the server knows what is meant.
 fn make_real(name: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
+    if exchange.client.borrowed.iter().any(|real| real == name) {
+        return true;
+    }
     let Some(statement) = exchange.client.statements.get(name).cloned() else { return false };
     let out = run.insert();
     let group = exchange.conversation.group();
@@ -304,12 +301,38 @@ fn make_real(name: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut R
     exchange.conversation.from_client(b'P');
     let owed = Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: false };
     exchange.expected.push(group, owed);
+    exchange.client.borrowed.push(Bytes::copy_from_slice(name));
     if simple {
         put_message(out, b'S', &[]);
         exchange.conversation.from_client(b'S');
         exchange.expected.silence(group);
     }
     true
+}
+
+/// Takes back the names of statements that SQL has spoken of, so that the
+/// connection has none of its client's own: one silent group.
+pub fn return_names(
+    client: &mut ClientState,
+    conversation: &mut Conversation,
+    expected: &mut Expected,
+    out: &mut BytesMut,
+) {
+    if client.borrowed.is_empty() {
+        return;
+    }
+    let group = conversation.group();
+    for name in client.borrowed.drain(..) {
+        put_message(out, b'C', &[b"S", &name, b"\0"]);
+        conversation.from_client(b'C');
+        let reply = Reply::Swallow;
+        let owed =
+            Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: false };
+        expected.push(group, owed);
+    }
+    put_message(out, b'S', &[]);
+    conversation.from_client(b'S');
+    expected.silence(group);
 }
 
 /// A Parse: remembered, and left out if the server has the statement. Returns
@@ -324,19 +347,27 @@ fn parse(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
         exchange.expected.push(exchange.conversation.group(), owed);
         return false;
     };
-    look_at(text, false, exchange, run);
+    let look = look(text, exchange.client.reports.has_standard_strings());
+    let look = (!look.is_nothing()).then(|| Box::new(look));
+    if let Some(look) = &look {
+        // What it speaks of is looked up when it is prepared, and again when
+        // it is run.
+        make_all_real(look, false, exchange, run);
+    }
+    let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
+    let statement = Arc::new(Statement::new(definition, &exchange.client.meaning, own, look));
     if name.is_empty() {
-        unnamed_parsed(definition, exchange);
+        unnamed_parsed(statement, exchange);
         return false;
     }
-    named_parse(name, definition, exchange, run);
+    named_parse(name, &statement, exchange, run);
     true
 }
 
 /// The unnamed statement is the client's from now on, and on this server.
-fn unnamed_parsed(definition: &[u8], exchange: &mut Exchange<'_>) {
+fn unnamed_parsed(statement: Arc<Statement>, exchange: &mut Exchange<'_>) {
     let client = &mut *exchange.client;
-    client.statements.unnamed = Some(Bytes::copy_from_slice(definition));
+    client.statements.unnamed = Some(statement);
     client.unnamed_count += 1;
     exchange.server.unnamed = Some(unnamed_of(client));
     let owed = Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: true };
@@ -347,22 +378,24 @@ fn unnamed_of(client: &ClientState) -> Unnamed {
     (client.id, client.unnamed_count)
 }
 
-fn named_parse(name: &[u8], definition: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
-    let message = HEADER + name.len() + 1 + definition.len();
+fn named_parse(
+    name: &[u8],
+    statement: &Arc<Statement>,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
+    let message = HEADER + name.len() + 1 + statement.definition.len();
     if exchange.client.statements.get(name).is_some() {
         return fail(already_exists(name), message, exchange, run);
     }
     let client = &mut *exchange.client;
-    let text = split_string(definition).map_or(definition, |(text, _)| text);
-    let standard = client.reports.has_standard_strings();
-    let owner = may_fold_dates(text, standard).then_some(client.id);
-    let statement = Arc::new(Statement::new(definition, &client.reports.reading(), owner));
+    let id = statement.id(&client.meaning);
     let own_name = Bytes::copy_from_slice(name);
-    if client.statements.insert(own_name.clone(), Arc::clone(&statement)).is_err() {
+    if client.statements.insert(own_name.clone(), Arc::clone(statement)).is_err() {
         return fail(too_many_statements(), message, exchange, run);
     }
     let named = Some(own_name);
-    if exchange.server.uses(&statement.id) {
+    if exchange.server.uses(&id) {
         let group = exchange.conversation.group();
         let out = run.replace(message);
         put_message(out, b'C', &[b"S", NOBODY, b"\0"]);
@@ -373,13 +406,14 @@ fn named_parse(name: &[u8], definition: &[u8], exchange: &mut Exchange<'_>, run:
         exchange.expected.push(group, owed);
     } else {
         let out = run.replace(message);
-        prepare_on_server(&statement, Reply::Forward, named, out, exchange);
+        prepare_on_server(id, statement, Reply::Forward, named, out, exchange);
     }
 }
 
 /// Prepares a statement under its shared name, in the place of another if the
 /// server has too many.
 fn prepare_on_server(
+    id: StatementId,
     statement: &Statement,
     reply: Reply,
     named: Option<Bytes>,
@@ -389,9 +423,7 @@ fn prepare_on_server(
     let group = exchange.conversation.group();
     let evicted = exchange.server.evict();
     // Its own name is closed too: a plan that went stale may still be there.
-    for (id, from_server) in
-        evicted.map(|id| (id, evicted)).into_iter().chain([(statement.id, None)])
-    {
+    for (id, from_server) in evicted.map(|id| (id, evicted)).into_iter().chain([(id, None)]) {
         put_message(out, b'C', &[b"S", shared_name(&id).as_bytes(), b"\0"]);
         exchange.conversation.from_client(b'C');
         let reply = Reply::Swallow;
@@ -399,11 +431,51 @@ fn prepare_on_server(
             Owed::Closed { reply, from_server, named: None, forgotten: None, unnamed: false };
         exchange.expected.push(group, owed);
     }
-    put_parse(out, statement.shared_name().as_bytes(), &statement.definition);
+    put_parse(out, shared_name(&id).as_bytes(), &statement.definition);
     exchange.conversation.from_client(b'P');
-    exchange.server.insert(statement.id);
-    let on_server = Some(statement.id);
+    exchange.server.insert(id);
+    let on_server = Some(id);
     exchange.expected.push(group, Owed::Parsed { reply, on_server, named, unnamed: false });
+}
+
+/// Whether the values of a Bind of this statement matter.
+fn needs_values(name: &[u8], exchange: &Exchange<'_>) -> bool {
+    let look = exchange.client.statements.find(name).and_then(|statement| statement.look.as_ref());
+    look.is_some_and(|look| !look.name_parameters.is_empty())
+}
+
+/// A statement is about to be run: `body` is the whole of its Bind, if it is
+/// there.
+fn bound(name: &[u8], body: Option<&[u8]>, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    let Some(statement) = exchange.client.statements.find(name) else { return };
+    if statement.look.is_none() {
+        return;
+    }
+    let statement = Arc::clone(statement);
+    let Some(look) = &statement.look else { return };
+    expect(look, false, exchange, run);
+    for number in &look.name_parameters {
+        let value = body.and_then(|body| bound_value(body, *number));
+        exchange.client.touch_named(value);
+    }
+}
+
+/// The value that a Bind gives to a parameter, counted from one; of text the
+/// binary form is the text.
+fn bound_value(body: &[u8], number: u16) -> Option<&[u8]> {
+    let (_, rest) = split_string(body)?;
+    let (_, rest) = split_string(rest)?;
+    let (formats, rest) = rest.split_first_chunk()?;
+    let rest = rest.get(2 * usize::from(u16::from_be_bytes(*formats))..)?;
+    let (count, mut rest) = rest.split_first_chunk()?;
+    let mut value = None;
+    for _ in 0..number.min(u16::from_be_bytes(*count)) {
+        let (length, behind) = rest.split_first_chunk()?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+        let (this, behind) = behind.split_at_checked(length)?;
+        (value, rest) = (Some(this), behind);
+    }
+    value.filter(|_| (1..=u16::from_be_bytes(*count)).contains(&number))
 }
 
 /// The portal and the statement of a Bind, if both names are there.
@@ -450,11 +522,12 @@ fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> Option<
             .starts_with(SHARED_PREFIX.as_bytes())
             .then(|| format!("{SHARED_PREFIX}{}", String::from_utf8_lossy(name)));
     };
-    if !exchange.server.uses(&statement.id) {
+    let id = statement.id(&exchange.client.meaning);
+    if !exchange.server.uses(&id) {
         let out = run.insert();
-        prepare_on_server(&statement, Reply::Swallow, None, out, exchange);
+        prepare_on_server(id, &statement, Reply::Swallow, None, out, exchange);
     }
-    Some(statement.shared_name())
+    Some(shared_name(&id))
 }
 
 /// Makes sure that the unnamed statement on the server is the client's: where
@@ -466,8 +539,8 @@ fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     }
     let group = exchange.conversation.group();
     let out = run.insert();
-    let owed = if let Some(definition) = exchange.client.statements.unnamed.clone() {
-        put_parse(out, b"", &definition);
+    let owed = if let Some(statement) = exchange.client.statements.unnamed.clone() {
+        put_parse(out, b"", &statement.definition);
         exchange.conversation.from_client(b'P');
         Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: true }
     } else {

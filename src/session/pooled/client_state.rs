@@ -1,0 +1,183 @@
+//! What a client of the transaction endpoint has, that decides what is sent
+//! for it: its settings, its prepared statements, why it keeps its connection.
+
+use bytes::Bytes;
+
+use crate::state::reading::{Question, Reply, Unclear};
+use crate::state::reports::Reports;
+use crate::state::statements::{ClientStatements, Meaning, hash};
+use crate::state::{Carried, Look, PinReason, Pins, Touched, look};
+
+const APPLICATION_NAME: &str = "application_name";
+
+/// Everything about the state of one client's session.
+#[derive(Debug)]
+pub struct ClientState {
+    /// A number of its own.
+    pub id: u64,
+    /// Its named statements.
+    pub statements: ClientStatements,
+    /// How many unnamed statements it had before.
+    pub unnamed_count: u64,
+    /// The reported settings as it believes them.
+    pub reports: Reports,
+    /// The other settings that it has set, as of the last look at the server.
+    pub carried: Carried,
+    /// What may have changed since.
+    pub doubts: Doubts,
+    /// Why it keeps its connection.
+    pub pins: Pins,
+    /// The group of a simple query that is DISCARD ALL and nothing else.
+    pub discarding: Option<u64>,
+    /// Names of its statements that are on the server because SQL speaks of
+    /// them.
+    pub borrowed: Vec<Bytes>,
+    /// What its statements mean.
+    pub meaning: Meaning,
+    /// The `application_name` that it began with, where that is not what its
+    /// connections begin with.
+    pub first_name: Option<Bytes>,
+    /// PostgreSQL did not take the settings that it carries.
+    pub is_refused: bool,
+    /// `application_name` has gone back to what the connection began with.
+    pub name_reset: bool,
+}
+
+/// What may have changed since the last look at the server.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    /// Settings.
+    pub touched: Touched,
+    /// A pin has come, or may have gone.
+    pub pins_moved: bool,
+    /// Something failed or was rolled back.
+    pub undone: bool,
+}
+
+impl ClientState {
+    /// A client that has said nothing yet.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        let own = hash(&[b"client", &id.to_be_bytes()]);
+        Self {
+            id,
+            statements: ClientStatements::default(),
+            unnamed_count: 0,
+            reports: Reports::default(),
+            carried: Carried::default(),
+            doubts: Doubts::default(),
+            pins: Pins::NONE,
+            discarding: None,
+            borrowed: Vec::new(),
+            meaning: Meaning { own, ..Meaning::default() },
+            first_name: None,
+            is_refused: false,
+            name_reset: false,
+        }
+    }
+
+    /// A text is about to be run that may do this.
+    pub fn expect(&mut self, look: &Look) {
+        self.pins |= look.pins;
+        self.doubts.pins_moved |= !look.pins.is_empty() || !look.ends.among(self.pins).is_empty();
+        if !look.touched.is_nothing() {
+            if !self.doubts.touched.extend(&look.touched) {
+                self.pins.insert(PinReason::Setting);
+            }
+            self.meaning.is_unsettled = true;
+            self.name_reset = look.touched.name_reset && self.first_name.is_some();
+        }
+    }
+
+    /// A setting of this name may change, if anybody knows the name.
+    pub fn touch_named(&mut self, name: Option<&[u8]>) {
+        let mut look = Look::NOTHING;
+        match name {
+            Some(name) => look.sets(name),
+            None => look.pins.insert(PinReason::Setting),
+        }
+        self.expect(&look);
+    }
+
+    /// The reported settings have changed.
+    pub fn reported(&mut self, reports: &Reports) {
+        self.reports = reports.clone();
+        self.meaning.literals = hash(&[&reports.reading()]);
+    }
+
+    /// Whether the server must be asked before the connection can go on to
+    /// another client.
+    #[must_use]
+    pub fn has_questions(&self) -> bool {
+        self.doubts.pins_moved || self.pins.is_empty() && !self.doubts.touched.is_nothing()
+    }
+
+    /// What to ask.
+    #[must_use]
+    pub fn question(&self) -> Question {
+        Question::new(&self.carried, &self.doubts.touched, self.pins, self.doubts.undone)
+    }
+
+    /// The server has answered by this row, or has not answered.
+    pub fn settle(&mut self, question: &Question, row: Option<&[u8]>) {
+        let nothing = Reply { carried: self.carried.clone(), pins: Pins::NONE };
+        let reply = match row {
+            Some(row) => question.reply(row, &self.carried),
+            None if question.is_empty() => Ok(nothing),
+            None => Err(Unclear),
+        };
+        let Ok(reply) = reply else {
+            self.pins.insert(PinReason::Setting);
+            self.doubts.pins_moved = false;
+            return;
+        };
+        self.pins = self.pins.except(question.pins()) | reply.pins;
+        if self.doubts.touched.all_reset && !self.doubts.undone {
+            // Whatever it was, it is as it began.
+            self.pins = self.pins.except(PinReason::Setting.into());
+        }
+        self.carry(reply.carried);
+        self.forget_doubts();
+    }
+
+    fn forget_doubts(&mut self) {
+        self.doubts = Doubts::default();
+        self.meaning.is_unsettled = self.pins.contains(PinReason::Setting);
+    }
+
+    /// The settings to make true for a client whose next message begins so:
+    /// its own, and where PostgreSQL has refused those, what is left of them
+    /// when the message itself gives others a value.
+    #[must_use]
+    pub fn wanted(&self, bytes: &[u8]) -> Carried {
+        let text = bytes.get(5..).filter(|_| self.is_refused && bytes[0] == b'Q');
+        let text = text.and_then(|text| text.iter().position(|b| *b == 0).map(|end| &text[..end]));
+        let Some(text) = text else { return self.carried.clone() };
+        self.carried.without(&look(text, self.reports.has_standard_strings()).touched)
+    }
+
+    /// The `application_name` to be put back: the client's own, where a reset
+    /// has taken it to what the connection began with.
+    pub fn lost_name(&mut self, began: &Reports) -> Option<Bytes> {
+        let reset = std::mem::take(&mut self.name_reset);
+        let is_lost = reset && self.reports.get(APPLICATION_NAME) == began.get(APPLICATION_NAME);
+        self.first_name.clone().filter(|_| is_lost)
+    }
+
+    /// These are its settings now.
+    pub fn carry(&mut self, carried: Carried) {
+        let names = carried.meaning();
+        self.meaning.names = if names.is_empty() { Default::default() } else { hash(&[&names]) };
+        if makes_temporary(&carried) {
+            self.pins.insert(PinReason::TemporaryObject);
+        }
+        self.carried = carried;
+    }
+}
+
+/// Whether objects without a schema may be temporary ones, so that no text
+/// tells when one is made.
+fn makes_temporary(carried: &Carried) -> bool {
+    let path = carried.value(b"search_path").map(|path| path.to_ascii_lowercase());
+    path.is_some_and(|path| path.windows(7).any(|name| name == b"pg_temp"))
+}
