@@ -108,7 +108,7 @@ impl Default for Pooling {
 }
 
 /// What is known about a service's nodes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     /// The node that takes writes, or why there is none.
     pub primary: Result<Arc<Node>, Unavailable>,

@@ -10,7 +10,7 @@ use super::Runtimes;
 use crate::app::{Failure, reload, secret_file};
 use crate::auth::mock::MockVerifiers;
 use crate::control::config::{ListenAddress, Settings};
-use crate::control::management::Management;
+use crate::control::management::{Management, Reigns};
 use crate::directory::{CoarseClock, Directory, Roster};
 use crate::domain::PoolMode;
 use crate::metrics::Metrics;
@@ -37,7 +37,8 @@ pub(super) fn assemble(
     let control = runtimes.control.handle().clone();
     let roster = Roster::new(CoarseClock::default());
     let watched = Arc::clone(&directory);
-    let management = Management::start(watched, roster.clone(), control, settings.into());
+    let reigns = reigns(&settings.topology.state_file)?;
+    let management = Management::start(watched, roster.clone(), control, settings.into(), reigns);
     let management = Arc::new(management);
     let metrics = Metrics::new();
     let closer = Closer::new(
@@ -76,6 +77,16 @@ fn mock_verifiers(path: &Path) -> Result<MockVerifiers, Failure> {
         ))
     })?;
     Ok(MockVerifiers::new(secret))
+}
+
+fn reigns(path: &Path) -> Result<Reigns, Failure> {
+    Reigns::open(path).map_err(|error| {
+        let path = path.display();
+        Failure::new(format!(
+            "topology.state_file {path}: {error}; name a file that Postern may create, read and \
+             write, or, if its content is lost, remove it while every service has its right primary"
+        ))
+    })
 }
 
 /// Binds all listeners, then accepts on all of them.

@@ -43,7 +43,9 @@ pub use limits::{Limits, Timeouts};
 pub use listen::{InvalidListenAddress, Listen, ListenAddress};
 pub use plans::{CatalogueRow, Plans};
 pub use problems::{Problem, Problems};
-pub use process::{Admin, Auth, InvalidLogFilter, Log, LogFilter, LogFormat, Metrics, Runtime};
+pub use process::{
+    Admin, Auth, InvalidLogFilter, Log, LogFilter, LogFormat, Metrics, Runtime, Topology,
+};
 pub use routing::{Domain, InvalidDomain, Routing};
 pub use service::{Management, Service};
 pub use tls::{CertificateFiles, Tls, TlsMode};
@@ -63,6 +65,8 @@ pub struct Settings {
     pub tls: Tls,
     /// `[auth]`
     pub auth: Auth,
+    /// `[topology]`
+    pub topology: Topology,
     /// `[routing]`
     pub routing: Routing,
     /// `[metrics]`
@@ -105,6 +109,7 @@ fn read(root: &mut Section) -> Option<Settings> {
     let listen = root.section("listen", listen::read);
     let tls = root.section("tls", |section| tls::read(section, &listen));
     let auth = root.section("auth", process::read_auth);
+    let topology = root.section("topology", |section| process::read_topology(section, &auth));
     let routing = root.section("routing", routing::read);
     let metrics = root.section("metrics", process::read_metrics);
     let admin = root.section("admin", process::read_admin);
@@ -118,6 +123,7 @@ fn read(root: &mut Section) -> Option<Settings> {
         listen,
         tls,
         auth,
+        topology,
         routing,
         metrics,
         admin,
@@ -159,6 +165,7 @@ impl Settings {
                 listen.proxy_protocol_from == new.listen.proxy_protocol_from,
             ),
             ("auth.secret_file", self.auth == new.auth),
+            ("topology.state_file", self.topology == new.topology),
             ("metrics.listen", self.metrics == new.metrics),
             ("admin.socket", self.admin == new.admin),
             ("log.format", log.format == new.log.format),

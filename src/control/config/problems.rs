@@ -85,7 +85,7 @@ mod tests {
             "\"a\\n\\u001b[2J\" = 1\n[log]\nformat = \"\\n\"",
             &[
                 "log.format: expected \"text\" or \"json\", found \"\\n\"",
-                "a\u{fffd}\u{fffd}[2J: unknown key; known here: runtime, listen, tls, auth, routing, \
+                "a\u{fffd}\u{fffd}[2J: unknown key; known here: runtime, listen, tls, auth, topology, routing, \
                  metrics, admin, limits, timeouts, log, plans and services",
             ],
         );

@@ -70,6 +70,20 @@ pub(super) fn read_auth(section: &mut Section) -> Auth {
     Auth { secret_file }
 }
 
+/// What of the topology must outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// The file with the newest primary of each service (decision 30), made
+    /// with mode 0600 when it is missing.
+    pub state_file: PathBuf,
+}
+
+/// Reads `[topology]`. The file lies beside that of `[auth]` by default.
+pub(super) fn read_topology(section: &mut Section, auth: &Auth) -> Topology {
+    let beside = auth.secret_file.with_file_name("topology.json");
+    Topology { state_file: section.or("state_file", beside) }
+}
+
 /// The log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {

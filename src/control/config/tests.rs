@@ -68,6 +68,7 @@ fn a_reload_knows_what_needs_a_restart() {
         runtime.workers = 3
         listen = { session = ["[::1]:5432"], transaction = [], proxy_protocol_from = ["10.0.0.1"] }
         auth.secret_file = "secret"
+        topology.state_file = "state.json"
         metrics.listen = ""
         admin.socket = "admin.sock"
         log = { format = "json", level = "debug" }
@@ -81,6 +82,7 @@ fn a_reload_knows_what_needs_a_restart() {
             "listen.transaction",
             "listen.proxy_protocol_from",
             "auth.secret_file",
+            "topology.state_file",
             "metrics.listen",
             "admin.socket",
             "log.format",

@@ -5,10 +5,12 @@
 //! answer) keeps the role it was last seen in: a probe that fails must not
 //! take a service away from its clients.
 
+use std::time::Duration;
+
 use super::error::NodeError;
 use super::probe::Look;
 use super::session::Traits;
-use crate::routing::topology::Sight;
+use crate::routing::topology::{Seen, Sight};
 
 /// Looks in a row without an answer in time after which a node is down.
 const SILENCES: u32 = 2;
@@ -22,6 +24,8 @@ pub(super) struct Condition {
     error: Option<NodeError>,
     /// What the last look that succeeded showed.
     last_look: Option<Look>,
+    /// How far a standby was behind at the last look.
+    lag: Option<Duration>,
 }
 
 /// How a node stands.
@@ -82,6 +86,12 @@ impl Condition {
         }
     }
 
+    /// A standby is this far behind; in whole seconds, so that not every look
+    /// is news.
+    pub(super) fn lags(&mut self, lag: Option<Duration>) {
+        self.lag = lag.map(|lag| Duration::from_secs(lag.as_secs()));
+    }
+
     /// How the node stands.
     pub(super) fn standing(&self) -> Standing {
         self.standing
@@ -100,10 +110,16 @@ impl Condition {
     /// As [`crate::routing::topology::decide`] wants it.
     pub(super) fn sight(&self) -> Sight {
         match self.standing {
-            Standing::Unseen | Standing::Down => Sight::Down,
-            Standing::Up(look) => {
-                Sight::Up { writable: look.writable, pgvector: look.pgvector == Some(true) }
-            }
+            Standing::Unseen => Sight::Unseen,
+            Standing::Down => Sight::Down,
+            Standing::Up(look) => Sight::Up(Seen {
+                in_recovery: look.in_recovery,
+                read_only: look.read_only,
+                system: look.traits.system,
+                timeline: look.timeline,
+                pgvector: look.pgvector == Some(true),
+                lag: self.lag.filter(|_| look.in_recovery),
+            }),
         }
     }
 }
@@ -111,12 +127,14 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const PRIMARY: Look = Look {
-        writable: true,
+        in_recovery: false,
+        read_only: false,
+        timeline: Some(1),
         pgvector: None,
         traits: Traits {
+            system: 7,
             version: 160_004,
             max_connections: 100,
             reserved: 3,

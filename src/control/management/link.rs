@@ -17,14 +17,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::Notify;
 
 use super::error::NodeError;
 use super::session::Session;
 use crate::control::config;
 use crate::directory::Node;
 use crate::upstream::Dialer;
+use crate::upstream::dial::DialError;
 
-/// The pause after a first failure; it doubles with each further one.
+/// The pause after a first failure; it doubles with each further one, unless
+/// nobody is there or the server is starting: that costs next to nothing, and
+/// clients wait for its end.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after a failure to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
@@ -38,6 +42,8 @@ pub(super) struct Link {
     node: Arc<Node>,
     role: Arc<config::Management>,
     dialer: Dialer,
+    /// Woken when the server ends the session.
+    ended: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -59,7 +65,13 @@ struct Failure {
 impl Link {
     /// A link that opens nothing yet.
     pub(super) fn new(node: Arc<Node>, role: Arc<config::Management>, dialer: Dialer) -> Self {
-        Self { node, role, dialer, state: Mutex::default() }
+        Self { node, role, dialer, ended: Arc::default(), state: Mutex::default() }
+    }
+
+    /// Waits until the server has ended a session that somebody wanted to keep.
+    /// Cancel-safe.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     /// Whether this link leads where `node` is, as this role.
@@ -132,9 +144,9 @@ impl Link {
 
     fn open(&self, within: Duration) -> Opening {
         let (node, role) = (Arc::clone(&self.node), Arc::clone(&self.role));
-        let dialer = self.dialer.clone();
+        let (dialer, ended) = (self.dialer.clone(), Arc::clone(&self.ended));
         let task = tokio::spawn(async move {
-            let opened = Session::open(&dialer, &node, &role, within).await;
+            let opened = Session::open(&dialer, &node, &role, within, ended).await;
             opened.map(Arc::new)
         });
         let opened = task.map(|ended| {
@@ -153,6 +165,8 @@ impl Link {
 /// How long a failure counts, after so many earlier ones.
 fn pause(error: &NodeError, earlier: u32) -> Duration {
     match error {
+        NodeError::Dial(error) if matches!(**error, DialError::Connect(_)) => FIRST_PAUSE,
+        NodeError::Login { sqlstate, .. } if sqlstate == "57P03" => FIRST_PAUSE,
         NodeError::Login { sqlstate, .. } if sqlstate.starts_with("28") => REFUSED_PAUSE,
         _ => (FIRST_PAUSE * 2_u32.pow(earlier.min(5))).min(LONGEST_PAUSE),
     }
@@ -173,7 +187,9 @@ mod tests {
             sqlstate: sqlstate.to_owned(),
         };
         assert_eq!(pause(&refused("28P01"), 0), REFUSED_PAUSE);
-        assert_eq!(pause(&refused("57P03"), 0), FIRST_PAUSE);
+        assert_eq!(pause(&refused("57P03"), 9), FIRST_PAUSE);
+        let nobody = DialError::Connect(std::io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(pause(&NodeError::Dial(Arc::new(nobody)), 9), FIRST_PAUSE);
         assert_eq!(pause(&refused("53300"), 0), FIRST_PAUSE);
     }
 }

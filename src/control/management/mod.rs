@@ -29,10 +29,12 @@ mod pace;
 mod probe;
 mod publisher;
 mod reaper;
+mod reigns;
 mod role_sql;
 mod service;
 mod session;
 mod stream;
+mod topology;
 mod verifiers;
 
 use std::collections::HashMap;
@@ -61,6 +63,7 @@ use link::Link;
 use node::NodeWatch;
 use publisher::Publisher;
 use reaper::Condemned;
+pub use reigns::Reigns;
 pub use role_sql::node_sql;
 use service::{Common, Memory, ServiceWatch, Tasks};
 
@@ -119,11 +122,13 @@ impl Management {
         roster: Roster,
         runtime: Handle,
         settings: Settings,
+        reigns: Reigns,
     ) -> Self {
         let mut published = directory.subscribe();
         let common = Common {
             publisher: Publisher::new(directory),
             timeouts: ArcSwap::from_pointee(settings.timeouts),
+            reigns,
             roster,
         };
         let shared = Arc::new(Shared {
@@ -188,7 +193,7 @@ fn node_state(watch: &ServiceWatch, node: &NodeWatch) -> NodeState {
     let (role, pgvector) = match node.condition().standing() {
         Standing::Unseen => (NodeRole::Unknown, false),
         Standing::Down => (NodeRole::Down, false),
-        Standing::Up(look) if look.writable => (NodeRole::Primary, look.pgvector == Some(true)),
+        Standing::Up(look) if look.writable() => (NodeRole::Primary, look.pgvector == Some(true)),
         Standing::Up(look) => (NodeRole::Standby, look.pgvector == Some(true)),
     };
     NodeState { service: watch.name.clone(), node: node.address.clone(), role, pgvector }
@@ -226,6 +231,8 @@ impl Shared {
         let services = Arc::new(services);
         self.services.store(Arc::clone(&services));
         drop(roles);
+        let gone = before.keys().filter(|name| !snapshot.services.contains_key(*name));
+        gone.for_each(|name| self.common.reigns.forget(name));
         services.values().for_each(|watched| watched.watch.publish());
     }
 
@@ -250,12 +257,18 @@ impl Shared {
             kind: service.kind,
             promised: service.plan.max_connections.get(),
             nodes: service.nodes.iter().map(node).collect(),
-            memory: memory.unwrap_or_else(|| Arc::new(Memory::new(Instant::now()))),
+            memory: memory.unwrap_or_else(|| self.memory(&service.name)),
             common: Arc::clone(&self.common),
         });
         let _on_control = self.runtime.enter();
         let tasks = watch.spawn();
         Arc::new(Watched { watch, _tasks: tasks })
+    }
+
+    /// What is remembered of a service that begins to be watched.
+    fn memory(&self, service: &ServiceName) -> Arc<Memory> {
+        let reign = self.common.reigns.of(service);
+        Arc::new(Memory::new(reign, Instant::now()))
     }
 
     async fn terminate(&self, node: &Node, process_id: u32) -> ReaperAnswer {
@@ -299,7 +312,8 @@ impl VerifierSource for Management {
 
 impl EvidenceSink for Management {
     fn suspect(&self, node: &Node) {
-        if let Some(watch) = self.shared.node(node) {
+        // Whoever follows a primary in trouble is another of its nodes.
+        if let Some(watch) = self.shared.watch(&node.service) {
             watch.wake();
         }
     }

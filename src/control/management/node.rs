@@ -15,8 +15,8 @@ use tokio::time::{sleep_until, timeout};
 use super::condition::{Condition, News, Standing};
 use super::error::NodeError;
 use super::link::Link;
-use super::pace::{BETWEEN_LOOKS, Bustle};
-use super::probe::{self, Look};
+use super::pace::Bustle;
+use super::probe::{self, Look, Looked};
 use super::service::ServiceWatch;
 use crate::domain::{Kind, NodeAddress};
 
@@ -89,7 +89,7 @@ impl NodeWatch {
         loop {
             let started = Instant::now();
             let looked = self.look(service).await;
-            let news = self.condition().update(looked);
+            let news = self.take_in(looked, service);
             self.tell(news, service);
             service.publish();
             self.looked_at.send_replace(Some(started));
@@ -97,7 +97,27 @@ impl NodeWatch {
         }
     }
 
-    async fn look(&self, service: &ServiceWatch) -> Result<Look, NodeError> {
+    /// What a look adds to what is known, of the node and of how far its
+    /// service has come.
+    fn take_in(&self, looked: Result<Looked, NodeError>, service: &ServiceWatch) -> News {
+        let (look, position) = match looked {
+            Ok(looked) => looked,
+            Err(error) => return self.condition().update(Err(error)),
+        };
+        let lag = match (position, look.timeline) {
+            (Some(position), _) if look.in_recovery => service.lag(position),
+            (Some(position), Some(timeline)) if service.is_primary(&self.address) => {
+                service.wrote(timeline, position);
+                None
+            }
+            _ => None,
+        };
+        let mut condition = self.condition();
+        condition.lags(lag);
+        condition.update(Ok(look))
+    }
+
+    async fn look(&self, service: &ServiceWatch) -> Result<Looked, NodeError> {
         let (kind, connect_within) = (service.kind, service.connect_within());
         let looking = self
             .link
@@ -107,21 +127,22 @@ impl NodeWatch {
     }
 
     async fn rest(&self, started: Instant, service: &ServiceWatch) {
-        sleep_until((started + BETWEEN_LOOKS).into()).await;
         let bustle = service.bustle();
         if bustle == Bustle::Quiet {
             self.link.close();
         }
-        match bustle.pause(service.has_primary()) {
-            Some(pause) => {
-                // Woken or not, it is time.
-                let next = sleep_until((started + pause).into());
-                tokio::select! {
-                    () = self.woken.notified() => {}
-                    () = next => {}
-                }
+        let pace = bustle.pace(service.vacant_for());
+        sleep_until((started + pace.at_least).into()).await;
+        let next = async {
+            match pace.at_most {
+                Some(at_most) => sleep_until((started + at_most).into()).await,
+                None => std::future::pending().await,
             }
-            None => self.woken.notified().await,
+        };
+        tokio::select! {
+            () = self.woken.notified() => {}
+            () = self.link.ended() => {}
+            () = next => {}
         }
     }
 
@@ -142,9 +163,10 @@ impl NodeWatch {
                 tracing::warn!(service = %name, %node, error, "a node is down");
             }
             (_, Standing::Up(look)) => {
-                let role = if look.writable { "primary" } else { "standby" };
+                let role = if look.writable() { "primary" } else { "standby" };
                 let version = look.traits.version;
-                tracing::info!(service = %name, %node, role, version, "a node is up");
+                let timeline = look.timeline;
+                tracing::info!(service = %name, %node, role, timeline, version, "a node is up");
                 self.warn_of_lacks(look, service);
             }
         }

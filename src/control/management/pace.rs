@@ -2,26 +2,44 @@
 //!
 //! | the service | looked at every |
 //! |---|---|
+//! | had a client in the last minute and has lost its primary | 25 ms, after five minutes 250 ms |
 //! | had a client in the last minute | second |
 //! | has no primary, client in the last 5 minutes | second |
 //! | has no primary, no client | 10 seconds, over a connection of its own |
 //! | had a client in the last 5 minutes | 10 seconds |
 //! | had none | not at all: the next client causes a look and waits for it |
 //!
-//! Whatever happens, two looks begin at least [`BETWEEN_LOOKS`] apart.
+//! Whatever happens, two looks at a node begin at least a tenth of a second
+//! apart, or as far as this table says if that is less.
 
 use std::time::Duration;
 
-/// The shortest time from one look at a node to the next.
-pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// The longest that a client waits for a look after a quiet time.
 pub(super) const ROUND_WITHIN: Duration = Duration::from_secs(2);
 
+/// The shortest time from one look at a node to the next, however much
+/// evidence there is.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// While clients wait for a primary: what a promotion may take longer for them
+/// than for somebody who asks the node itself.
+const URGENT: Duration = Duration::from_millis(25);
+/// After this long it is no failover any more.
+const URGENT_FOR: Duration = Duration::from_secs(300);
+const PATIENT: Duration = Duration::from_millis(250);
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(10);
 
 const LATELY: Duration = Duration::from_secs(60);
 const QUIET_AFTER: Duration = Duration::from_secs(300);
+
+/// From the beginning of one look to that of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// However much there is to see.
+    pub(super) at_least: Duration,
+    /// If nobody asks; none: until somebody does.
+    pub(super) at_most: Option<Duration>,
+}
 
 /// How busy a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,13 +62,18 @@ impl Bustle {
         }
     }
 
-    /// The pause after a look; none: until somebody needs the service.
-    pub(super) fn pause(self, has_primary: bool) -> Option<Duration> {
-        match (self, has_primary) {
-            (Self::Busy, _) | (Self::Calm, false) => Some(OFTEN),
-            (Self::Calm, true) | (Self::Quiet, false) => Some(SELDOM),
-            (Self::Quiet, true) => None,
-        }
+    /// How fast nodes are looked at, of a service that has had no primary for
+    /// this long, or has one.
+    pub(super) fn pace(self, vacant_for: Option<Duration>) -> Pace {
+        let at_most = match (self, vacant_for) {
+            (Self::Busy, Some(vacant)) if vacant < URGENT_FOR => Some(URGENT),
+            (Self::Busy, Some(_)) => Some(PATIENT),
+            (Self::Busy, None) | (Self::Calm, Some(_)) => Some(OFTEN),
+            (Self::Calm, None) | (Self::Quiet, Some(_)) => Some(SELDOM),
+            (Self::Quiet, None) => None,
+        };
+        let at_least = at_most.map_or(BETWEEN_LOOKS, |at_most| at_most.min(BETWEEN_LOOKS));
+        Pace { at_least, at_most }
     }
 }
 
@@ -60,12 +83,17 @@ mod tests {
 
     #[test]
     fn quiet_services_cost_nothing_and_broken_ones_are_found_healed() {
-        let pause = |seconds, has_primary| {
-            let bustle = Bustle::after(Duration::from_secs(seconds));
-            bustle.pause(has_primary).map(|pause| pause.as_secs())
+        let pace = |idle, vacant_for: Option<u64>| {
+            let bustle = Bustle::after(Duration::from_secs(idle));
+            let pace = bustle.pace(vacant_for.map(Duration::from_secs));
+            (pace.at_least.as_millis(), pace.at_most.map(|at_most| at_most.as_millis()))
         };
-        assert_eq!([pause(0, true), pause(0, false)], [Some(1); 2]);
-        assert_eq!([pause(60, true), pause(60, false)], [Some(10), Some(1)]);
-        assert_eq!([pause(300, true), pause(300, false)], [None, Some(10)]);
+        assert_eq!(pace(0, None), (100, Some(1_000)));
+        assert_eq!(pace(0, Some(0)), (25, Some(25)));
+        assert_eq!(pace(0, Some(300)), (100, Some(250)));
+        assert_eq!(pace(60, None), (100, Some(10_000)));
+        assert_eq!(pace(60, Some(0)), (100, Some(1_000)));
+        assert_eq!(pace(300, None), (100, None));
+        assert_eq!(pace(300, Some(0)), (100, Some(10_000)));
     }
 }

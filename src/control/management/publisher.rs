@@ -41,21 +41,9 @@ impl Publisher {
             if let Some(service) = next.services.get_mut(name)
                 && let Some(changed) = change(service)
             {
-                report(service, &changed);
                 *service = Arc::new(changed);
             }
             next
         });
-    }
-}
-
-fn report(before: &Service, now: &Service) {
-    let primary = |service: &Service| match &service.topology.primary {
-        Ok(node) => node.address.to_string(),
-        Err(reason) => format!("none: {reason:?}"),
-    };
-    let (before, primary) = (primary(before), primary(now));
-    if before != primary {
-        tracing::info!(service = %now.name, primary, before, "a service's primary changed");
     }
 }

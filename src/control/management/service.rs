@@ -12,17 +12,22 @@ use tokio::time::timeout;
 use super::node::NodeWatch;
 use super::pace::{Bustle, ROUND_WITHIN};
 use super::publisher::Publisher;
+use super::reigns::Reigns;
+use super::topology::Throne;
 use super::verifiers::Verifiers;
 use crate::control::config::{self, Timeouts};
 use crate::directory::{Node, Roster, Service};
-use crate::domain::{Kind, ServiceName};
-use crate::routing::topology::{Sight, decide};
+use crate::domain::{Kind, NodeAddress, ServiceName};
+use crate::routing::topology::lag::{History, Position};
+use crate::routing::topology::{Leadership, Reign};
 
 /// What all watches of one process share.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) publisher: Publisher,
     pub(super) timeouts: ArcSwap<Timeouts>,
+    /// The primaries of all services, on the disk.
+    pub(super) reigns: Reigns,
     /// Says whether a service has clients now.
     pub(super) roster: Roster,
 }
@@ -34,12 +39,25 @@ pub(super) struct Memory {
     /// There are questions to ask.
     pub(super) asked: Notify,
     needed_at: Mutex<Instant>,
+    /// Who is the primary, and who was.
+    pub(super) throne: Mutex<Throne>,
+    /// What the service's store says of the leader.
+    pub(super) leadership: Mutex<Leadership>,
+    /// Where the primary was lately.
+    pub(super) history: Mutex<History>,
 }
 
 impl Memory {
-    /// Nothing known yet.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { verifiers: Mutex::default(), asked: Notify::new(), needed_at: Mutex::new(now) }
+    /// Nothing known yet but the last primary.
+    pub(super) fn new(reign: Reign, now: Instant) -> Self {
+        Self {
+            verifiers: Mutex::default(),
+            asked: Notify::new(),
+            needed_at: Mutex::new(now),
+            throne: Mutex::new(Throne::new(reign, now)),
+            leadership: Mutex::new(Leadership::ByTimeline),
+            history: Mutex::default(),
+        }
     }
 
     /// A client was there at this time.
@@ -109,7 +127,7 @@ impl ServiceWatch {
         let bustle = self.bustle();
         self.memory.needed(now);
         if bustle != Bustle::Busy {
-            self.nodes.iter().for_each(|node| node.wake());
+            self.wake();
         }
         if bustle == Bustle::Quiet {
             let round = async {
@@ -134,9 +152,10 @@ impl ServiceWatch {
         }
     }
 
-    /// Whether the published topology has a primary.
-    pub(super) fn has_primary(&self) -> bool {
-        self.primary().is_some()
+    /// How long the service has had no primary; none while it has one.
+    pub(super) fn vacant_for(&self) -> Option<Duration> {
+        let throne = self.throne();
+        (!throne.seated).then(|| throne.since.elapsed())
     }
 
     /// The nodes in the order in which they are asked: the primary first.
@@ -156,47 +175,24 @@ impl ServiceWatch {
         service.topology.primary.clone().ok()
     }
 
-    /// Publishes what has been seen, if it is not published already.
-    pub(super) fn publish(&self) {
-        self.common.publisher.publish(&self.name, |service| self.completed(service));
+    /// Whether this node is the published primary.
+    pub(super) fn is_primary(&self, address: &NodeAddress) -> bool {
+        self.primary().is_some_and(|primary| primary.address == *address)
     }
 
-    /// The service with what has been seen of its nodes; nothing if that is
-    /// what it says, or if nothing has been seen yet.
-    pub(super) fn completed(&self, service: &Service) -> Option<Service> {
-        if self.nodes.iter().all(|node| node.is_unseen()) {
-            return None;
-        }
-        let nodes: Vec<_> = service
-            .nodes
-            .iter()
-            .map(|node| self.with_capacity(node, service.plan.max_connections.get()))
-            .collect();
-        let sights: Vec<_> = nodes.iter().map(|node| self.seen(node)).collect();
-        let topology = decide(service.kind, &sights);
-        let is_new = nodes != service.nodes || topology.primary != service.topology.primary;
-        is_new.then(|| Service { nodes, topology, ..service.clone() })
+    /// The primary has written up to here.
+    pub(super) fn wrote(&self, timeline: u32, position: Position) {
+        lock(&self.memory.history).wrote(Instant::now(), timeline, position);
     }
 
-    /// The node with as many slots as the plan has and the node can offer.
-    fn with_capacity(&self, node: &Arc<Node>, plan: u32) -> Arc<Node> {
-        let offer = self.watch_of(node).and_then(NodeWatch::offer);
-        let capacity = offer.map_or(plan, |offer| offer.min(plan));
-        if node.capacity == capacity {
-            return Arc::clone(node);
-        }
-        Arc::new(Node { capacity, ..Node::clone(node) })
+    /// How far a standby is behind that has replayed up to here.
+    pub(super) fn lag(&self, replayed: Position) -> Option<Duration> {
+        lock(&self.memory.history).lag(Instant::now(), replayed)
     }
 
-    fn seen(&self, node: &Arc<Node>) -> (Arc<Node>, Sight) {
-        let watch = self.watch_of(node);
-        let sight = watch.map_or(Sight::Down, |watch| watch.condition().sight());
-        (Arc::clone(node), sight)
-    }
-
-    fn watch_of(&self, node: &Node) -> Option<&NodeWatch> {
-        let mut nodes = self.nodes.iter().map(|watch| &**watch);
-        nodes.find(|watch| watch.address == node.address)
+    /// Has all nodes looked at as soon as they may be.
+    pub(super) fn wake(&self) {
+        self.nodes.iter().for_each(|node| node.wake());
     }
 }
 
@@ -210,6 +206,6 @@ impl Drop for Tasks {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{SslMode, SslNegotiation};
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Config, Row};
 
 use super::error::NodeError;
@@ -39,7 +40,8 @@ const TRAITS: &str = "\
            pg_catalog.current_setting('max_connections')::pg_catalog.int4,
            pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int4
                + coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::pg_catalog.int4,
-           coalesce(pg_catalog.current_setting('scram_iterations', true), '4096')::pg_catalog.int4";
+           coalesce(pg_catalog.current_setting('scram_iterations', true), '4096')::pg_catalog.int4,
+           (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c)";
 
 /// What a server said of itself when the session began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(super) struct Traits {
     pub(super) reserved: u32,
     /// The iterations of a password that is set now.
     pub(super) scram_iterations: u32,
+    /// The system identifier: which data it holds.
+    pub(super) system: u64,
 }
 
 /// A parameter of a query with its type.
@@ -63,6 +67,8 @@ pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 pub(super) struct Session {
     client: Client,
     driver: AbortHandle,
+    /// We let it go ourselves: its end is no news.
+    let_go: Arc<AtomicBool>,
     /// Something was not answered in time: whatever comes next may be the
     /// answer to an older question, so nothing more is asked.
     stuck: AtomicBool,
@@ -73,21 +79,26 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Dials, logs in and learns what the server is.
+    /// Dials, logs in and learns what the server is. Somebody is woken when
+    /// the server ends the session.
     pub(super) async fn open(
         dialer: &Dialer,
         node: &Node,
         role: &config::Management,
         within: Duration,
+        ended: Arc<Notify>,
     ) -> Result<Self, NodeError> {
         let deadline = Instant::now() + within;
         let connection = dialer.dial(node, deadline).await;
         let connection = connection.map_err(|error| NodeError::Dial(Arc::new(error)))?;
-        let client = timeout_at(deadline, log_in(connection.into(), role)).await;
-        let (client, driver) = client.map_err(|_| NodeError::Timeout(within))??;
+        let connected = timeout_at(deadline, log_in(connection.into(), role)).await;
+        let (client, connection) = connected.map_err(|_| NodeError::Timeout(within))??;
+        let let_go = Arc::new(AtomicBool::new(false));
+        let driver = tokio::spawn(drive(connection, Arc::clone(&let_go), ended)).abort_handle();
         let mut session = Self {
             client,
             driver,
+            let_go,
             stuck: AtomicBool::new(false),
             traits: Traits::UNKNOWN,
             lookup_form: None,
@@ -130,10 +141,22 @@ impl Session {
     }
 }
 
+type Driver = tokio_postgres::Connection<NodeStream, NodeStream>;
+
+/// Ends when the client is dropped or the server is gone; whoever asks
+/// something at that time hears of it, and whoever does not is woken.
+async fn drive(connection: Driver, let_go: Arc<AtomicBool>, ended: Arc<Notify>) {
+    // What it ended with is what the next look finds.
+    let _ = connection.await;
+    if !let_go.load(Ordering::Relaxed) {
+        ended.notify_one();
+    }
+}
+
 async fn log_in(
     stream: NodeStream,
     role: &config::Management,
-) -> Result<(Client, AbortHandle), NodeError> {
+) -> Result<(Client, Driver), NodeError> {
     let mut config = Config::new();
     config
         .user(&role.user)
@@ -144,15 +167,12 @@ async fn log_in(
         .ssl_mode(SslMode::Require)
         .ssl_negotiation(SslNegotiation::Direct);
     let connected = config.connect_raw(stream, AlreadyEncrypted).await;
-    let (client, connection) = connected.map_err(|error| NodeError::of_login(&error))?;
-    // Ends when the client is dropped or the server is gone; whoever asks
-    // something at that time hears of it.
-    let driver = tokio::spawn(connection);
-    Ok((client, driver.abort_handle()))
+    connected.map_err(|error| NodeError::of_login(&error))
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.let_go.store(true, Ordering::Relaxed);
         if self.stuck.load(Ordering::Relaxed) {
             self.driver.abort();
         }
@@ -160,7 +180,8 @@ impl Drop for Session {
 }
 
 impl Traits {
-    const UNKNOWN: Self = Self { version: 0, max_connections: 0, reserved: 0, scram_iterations: 0 };
+    const UNKNOWN: Self =
+        Self { version: 0, max_connections: 0, reserved: 0, scram_iterations: 0, system: 0 };
 
     fn read(row: &Row) -> Result<Self, NodeError> {
         Ok(Self {
@@ -168,6 +189,7 @@ impl Traits {
             max_connections: count(row, 1)?,
             reserved: count(row, 2)?,
             scram_iterations: count(row, 3)?.max(1),
+            system: value::<i64>(row, 4)?.cast_unsigned(),
         })
     }
 }
@@ -179,9 +201,6 @@ fn count(row: &Row, column: usize) -> Result<u32, NodeError> {
 }
 
 /// A column of the type that the query says.
-pub(super) fn value<'a, T>(row: &'a Row, column: usize) -> Result<T, NodeError>
-where
-    T: tokio_postgres::types::FromSql<'a>,
-{
+pub(super) fn value<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, NodeError> {
     row.try_get(column).map_err(|error| NodeError::of_query(&error))
 }

@@ -2,6 +2,7 @@
 //! management role do its work there?
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::finding::Findings;
@@ -35,13 +36,14 @@ pub(super) async fn inspect(
     within: Duration,
     findings: &mut Findings<'_>,
 ) -> Role {
-    let session = match Session::open(dialer, node, &service.management, within).await {
-        Ok(session) => session,
-        Err(error) => {
-            findings.problem(unreachable(&error, service));
-            return Role::Unseen;
-        }
-    };
+    let session =
+        match Session::open(dialer, node, &service.management, within, Arc::default()).await {
+            Ok(session) => session,
+            Err(error) => {
+                findings.problem(unreachable(&error, service));
+                return Role::Unseen;
+            }
+        };
     let look = match look_closely(&session, service, findings).await {
         Ok(look) => look,
         Err(error) => {
@@ -49,7 +51,7 @@ pub(super) async fn inspect(
             return Role::Unseen;
         }
     };
-    if look.writable { Role::Primary } else { Role::Standby }
+    if look.writable() { Role::Primary } else { Role::Standby }
 }
 
 async fn look_closely(
@@ -57,7 +59,7 @@ async fn look_closely(
     service: &config::Service,
     findings: &mut Findings<'_>,
 ) -> Result<Look, NodeError> {
-    let look = probe::look(session, service.kind).await?;
+    let (look, _) = probe::look(session, service.kind).await?;
     check_version(look.traits, findings);
     check_connections(look.traits, service, findings);
     if service.kind == Kind::Vector && look.pgvector != Some(true) {

@@ -123,8 +123,10 @@ async fn a28_a_node_that_is_down_is_no_verdict_about_its_roles() {
         assert!(up.elapsed() < Duration::from_secs(2), "not found again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // A restart breaks the connection: the lookup opens another.
+    // A restart breaks the connection: the lookup opens another, once a
+    // failure to connect while nobody was there is forgotten.
     cluster.restart().unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(scene.refused("nobody").await, Some(NoVerifier::UnknownRole));
 
     // What is known serves for failover_wait beyond its age, and no longer.

@@ -123,6 +123,10 @@ impl Scene {
     }
 
     fn with(service: Service, settings: Settings) -> Self {
+        Self::remembering(service, settings, Reigns::default())
+    }
+
+    fn remembering(service: Service, settings: Settings, reigns: Reigns) -> Self {
         let services = [(service.name.clone(), Arc::new(service))].into();
         let directory = Arc::new(Directory::new(Snapshot { services, ..Snapshot::default() }));
         let management = Management::start(
@@ -130,6 +134,7 @@ impl Scene {
             Roster::default(),
             Handle::current(),
             settings,
+            reigns,
         );
         Self { management, directory }
     }
@@ -152,7 +157,11 @@ impl Scene {
     }
 
     fn primary(&self) -> Result<Arc<Node>, Unavailable> {
-        self.directory.service(&name()).unwrap().topology.primary.clone()
+        self.topology().primary
+    }
+
+    fn topology(&self) -> Topology {
+        self.directory.service(&name()).unwrap().topology.clone()
     }
 }
 

@@ -12,12 +12,8 @@ fn fall_quiet(scene: &Scene) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_service_keeps_no_connection_and_its_next_client_waits_for_a_look() {
-    let (one, two) = std::thread::scope(|scope| {
-        let one = scope.spawn(|| managed(&installation()).start().unwrap());
-        let two = scope.spawn(|| managed(&installation()).start().unwrap());
-        (one.join().unwrap(), two.join().unwrap())
-    });
-    two.stop(crate::cluster::StopMode::Fast).unwrap();
+    let one = managed(&installation()).start().unwrap();
+    let two = one.standby().unwrap();
     let nodes = vec![node(&one), node(&two)];
     let mut settings = settings(management_role());
     settings.timeouts.verifier_max_age = Duration::from_secs(60);
@@ -27,9 +23,11 @@ async fn a_quiet_service_keeps_no_connection_and_its_next_client_waits_for_a_loo
     scene.refused("nobody").await;
     fall_quiet(&scene);
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postern'";
-    eventually(SOON, "no connection", || one.psql(sessions).unwrap() == "0").await;
+    for cluster in [&one, &two] {
+        eventually(SOON, "no connection", || cluster.psql(sessions).unwrap() == "0").await;
+    }
     one.stop(crate::cluster::StopMode::Fast).unwrap();
-    two.start().unwrap();
+    two.promote().unwrap();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(scene.primary(), Ok(node(&one)), "nobody has looked");
     assert_eq!(scene.refused("nobody").await, Some(NoVerifier::UnknownRole));

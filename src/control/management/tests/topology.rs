@@ -1,24 +1,10 @@
 //! Who the primary is, as real servers show it.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
-
 use super::*;
-use crate::cluster::StopMode;
+use crate::directory::Standby;
+use crate::domain::Epoch;
 
 const SOON: Duration = Duration::from_secs(3);
-
-/// Makes the next start of a server a standby's, or a primary's again.
-fn set_standby(cluster: &Cluster, standby: bool) {
-    let signal = cluster.data_dir().join("standby.signal");
-    if !standby {
-        fs::remove_file(signal).unwrap();
-        return;
-    }
-    fs::write(&signal, "").unwrap();
-    let owner = fs::metadata(cluster.data_dir()).unwrap();
-    chown(&signal, Some(owner.uid()), Some(owner.gid())).unwrap();
-}
 
 fn roles(scene: &Scene) -> Vec<NodeRole> {
     let states = scene.management.node_states();
@@ -26,45 +12,86 @@ fn roles(scene: &Scene) -> Vec<NodeRole> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_directory_follows_the_primary() {
-    let (one, two) = std::thread::scope(|scope| {
-        let one = scope.spawn(|| managed(&installation()).start().unwrap());
-        let two = scope.spawn(|| managed(&installation()).start().unwrap());
-        (one.join().unwrap(), two.join().unwrap())
-    });
-    two.stop(StopMode::Fast).unwrap();
-    set_standby(&two, true);
-    two.start().unwrap();
+async fn e01_e03_the_directory_follows_the_primary_and_never_goes_back() {
+    let one = managed(&installation()).start().unwrap();
+    let two = one.standby().unwrap();
     let nodes = vec![node(&two), node(&one)];
-    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
-    eventually(SOON, "one is the primary", || {
-        scene.primary().is_ok_and(|primary| primary == node(&one))
-    })
-    .await;
-    eventually(SOON, "both were seen", || roles(&scene) == [NodeRole::Standby, NodeRole::Primary])
-        .await;
+    let state = tempfile::tempdir().unwrap();
+    let reigns = || Reigns::open(&state.path().join("topology.json")).unwrap();
+    let service = || service(Kind::PostgreSql, nodes.clone());
+    let scene = Scene::remembering(service(), settings(management_role()), reigns());
+    let epoch = |timeline, sequence| Epoch { generation: 0, timeline, sequence };
+    let follows = |scene: &Scene, primary: &Cluster, expected| {
+        scene.primary() == Ok(node(primary)) && scene.topology().epoch == expected
+    };
+    eventually(SOON, "one is the primary", || follows(&scene, &one, epoch(1, 1))).await;
+    let standby = || vec![Standby { node: node(&two), lag: Some(Duration::ZERO) }];
+    eventually(2 * SOON, "two is a standby", || scene.topology().standbys == standby()).await;
+    assert_eq!(roles(&scene), [NodeRole::Standby, NodeRole::Primary]);
 
-    one.kill_9().unwrap();
-    scene.management.suspect(&node(&one));
+    // Nobody reports it: the management connection ends, which is enough.
+    one.crash().unwrap();
     eventually(SOON, "no primary", || scene.primary() == Err(Unavailable::NoPrimary)).await;
-    two.stop(StopMode::Fast).unwrap();
-    eventually(SOON, "nobody there", || scene.primary() == Err(Unavailable::Unreachable)).await;
-    set_standby(&two, false);
-    two.start().unwrap();
-    eventually(SOON, "two is the primary", || {
-        scene.primary().is_ok_and(|primary| primary == node(&two))
-    })
-    .await;
+    assert_eq!(scene.topology().epoch, epoch(1, 1));
+    two.promote().unwrap();
+    eventually(SOON, "two is the primary", || follows(&scene, &two, epoch(2, 2))).await;
     assert_eq!(roles(&scene), [NodeRole::Primary, NodeRole::Down]);
 
+    one.start().unwrap();
+    eventually(SOON, "both take writes", || roles(&scene) == [NodeRole::Primary; 2]).await;
+    assert!(follows(&scene, &two, epoch(2, 2)));
+    two.crash().unwrap();
+    eventually(SOON, "nobody", || scene.primary() == Err(Unavailable::NoPrimary)).await;
+    drop(scene);
+    let scene = Scene::remembering(service(), settings(management_role()), reigns());
+    eventually(SOON, "seen", || roles(&scene) == [NodeRole::Down, NodeRole::Primary]).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(scene.primary(), Err(Unavailable::NoPrimary), "nor after a restart");
+    assert_eq!(scene.topology().epoch, epoch(2, 2));
+    two.start().unwrap();
+    eventually(SOON, "two is back", || follows(&scene, &two, epoch(2, 2))).await;
+
     // A host that hangs: nothing is refused, and nothing is answered.
+    one.crash().unwrap();
     two.freeze().unwrap();
     let started = Instant::now();
     assert!(scene.management.lookup(&name(), "nobody").await.is_err());
     assert!(started.elapsed() < Duration::from_secs(8), "a deadline for every wait");
     eventually(2 * SOON, "given up", || scene.primary() == Err(Unavailable::Unreachable)).await;
     two.thaw().unwrap();
-    eventually(SOON, "two is back", || scene.primary() == Ok(node(&two))).await;
+    eventually(SOON, "two is back", || follows(&scene, &two, epoch(2, 2))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e01_a_newer_timeline_is_followed_while_the_old_primary_still_takes_writes() {
+    let one = managed(&installation()).start().unwrap();
+    let two = one.standby().unwrap();
+    let three = one.standby().unwrap();
+    let nodes = vec![node(&one), node(&two), node(&three)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
+    eventually(2 * SOON, "two standbys", || scene.topology().standbys.len() == 2).await;
+    three.freeze().unwrap();
+    two.promote().unwrap();
+    eventually(SOON, "two is the primary", || scene.primary() == Ok(node(&two))).await;
+    assert_eq!(roles(&scene)[..2], [NodeRole::Primary; 2], "one takes writes as before");
+    three.thaw().unwrap();
+    let follows = || !scene.topology().standbys.is_empty();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!follows(), "three still follows one");
+    // It may have received more of one than two had when it was promoted.
+    three.rejoin(&two).unwrap();
+    eventually(2 * SOON, "three follows two", follows).await;
+    // What it has not replayed grows old.
+    three.psql("SELECT pg_wal_replay_pause()").unwrap();
+    two.psql("CREATE TABLE t ()").unwrap();
+    let behind = || {
+        let standbys = scene.topology().standbys;
+        standbys.first().and_then(|standby| standby.lag) >= Some(Duration::from_secs(1))
+    };
+    eventually(2 * SOON, "three is behind", behind).await;
+    three.psql("SELECT pg_wal_replay_resume()").unwrap();
+    eventually(2 * SOON, "three has caught up", || !behind()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
