@@ -13,12 +13,12 @@ mod descriptors;
 mod drain;
 mod observation;
 mod reloader;
+mod runtimes;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -30,36 +30,10 @@ use crate::session::FrontDoor;
 use crate::shutdown::Phase;
 
 pub use reloader::Reloader;
+pub use runtimes::Runtimes;
 
-/// Threads of everything that is not the data path.
-const CONTROL_THREADS: usize = 2;
 /// How long the stop waits for servers to let go of the last connections.
 const SERVERS_WITHIN: Duration = Duration::from_secs(5);
-
-/// The two runtimes (architecture, 'Threads').
-pub struct Runtimes {
-    /// Sessions.
-    pub data: Runtime,
-    /// Everything else.
-    pub control: Runtime,
-}
-
-impl Runtimes {
-    /// Starts both.
-    ///
-    /// # Errors
-    /// If the system gives no threads.
-    pub fn new(settings: &Settings) -> Result<Self, Failure> {
-        let mut data = Builder::new_multi_thread();
-        if let Some(workers) = settings.runtime.workers {
-            data.worker_threads(workers.get());
-        }
-        let data = data.enable_all().thread_name("data").build()?;
-        let mut control = Builder::new_multi_thread();
-        let control = control.worker_threads(CONTROL_THREADS).enable_all().thread_name("control");
-        Ok(Self { data, control: control.build()? })
-    }
-}
 
 /// A running Postern.
 pub struct Postern {

@@ -78,7 +78,7 @@ pub struct Leftover {
     /// The backend at its end, or 0 if the login did not come that far.
     pub process_id: u32,
     /// Set if a query may be under way that nobody waits for.
-    pub cancel: Option<Backend>,
+    pub cancel: Option<Arc<Backend>>,
 }
 
 impl Closer {
@@ -109,7 +109,7 @@ impl Closer {
         let orderly = async {
             let deadline = Instant::now() + self.close_timeout;
             if let Some(backend) = cancel {
-                self.cancel(&node, &backend, deadline).await;
+                self.cancel(&backend, deadline).await;
             }
             // A server that reads no more still has to be waited for.
             let _ = timeout_at(deadline, say_goodbye(&mut connection)).await;
@@ -144,9 +144,10 @@ impl Closer {
         }
     }
 
-    async fn cancel(&self, node: &Node, backend: &Backend, deadline: Instant) {
-        if let Err(error) = cancel(&self.dialer, node, backend, deadline).await {
-            tracing::debug!(%error, node = %node.address, "could not cancel an abandoned query");
+    async fn cancel(&self, backend: &Backend, deadline: Instant) {
+        if let Err(error) = cancel(&self.dialer, backend, deadline).await {
+            let node = &backend.node().address;
+            tracing::debug!(%error, %node, "could not cancel an abandoned query");
         }
     }
 

@@ -28,6 +28,9 @@ pub async fn keep(slots: Slots) {
         let now = Instant::now();
         for node in slots.all() {
             node.close_idle(|server| !is_usable(server, now));
+            if let Some(since) = now.checked_sub(TICK) {
+                node.remind_waiting(since);
+            }
         }
     }
 }

@@ -11,8 +11,10 @@
 //! capacity has just been lowered; nobody waits in a pool that has an idle
 //! connection; a ticket is granted once or abandoned.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
 
 /// Connections that are opened side by side on one node.
 pub const MAX_OPENING: u32 = 16;
@@ -25,7 +27,7 @@ pub struct PoolId(pub u32);
 
 /// A place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct Ticket(pub(super) u64);
 
 /// What a slot is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,7 +125,7 @@ struct PoolCounts {
 pub struct Ledger {
     limits: Limits,
     counts: Counts,
-    pools: HashMap<PoolId, PoolCounts>,
+    pools: FxHashMap<PoolId, PoolCounts>,
     sessions: VecDeque<Place>,
     /// Everybody who waits, oldest first; those who were served or have gone
     /// are skipped when they come to the front.
@@ -224,13 +226,28 @@ impl Ledger {
             self.lease_idle(pool);
             return Admission::Idle;
         }
-        if self.counts.waiting == 0 && self.may_open() {
-            self.counts.opening += 1;
-            return Admission::Granted;
+        if let Some((ticket, evict)) = self.queue(pool, since, now) {
+            return Admission::Wait(ticket, evict);
+        }
+        self.counts.opening += 1;
+        Admission::Granted
+    }
+
+    /// Queues a client of a pool that has no idle connection, unless one may
+    /// be opened for him; names the pool that must make room.
+    pub fn queue(
+        &mut self,
+        pool: PoolId,
+        since: Instant,
+        now: Instant,
+    ) -> Option<(Ticket, Option<PoolId>)> {
+        let entry = self.pools.entry(pool).or_default();
+        if entry.idle > 0 || self.counts.waiting == 0 && self.may_open() {
+            return None;
         }
         let place = self.enqueue(Who::Pool(pool), since, now);
         insert(&mut self.pools.entry(pool).or_default().queue, place, |queued| *queued);
-        Admission::Wait(place.ticket, self.evict(Some(pool)))
+        Some((place.ticket, self.evict(Some(pool))))
     }
 
     /// A lent connection comes back, clean.

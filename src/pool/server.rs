@@ -20,7 +20,7 @@ use crate::upstream::{Dialed, Dialer, LoggedIn, LoginFailure, login};
 pub struct ServerConnection {
     held: Option<(Connection, Slot)>,
     lead: Lead,
-    backend: Option<Backend>,
+    backend: Option<Arc<Backend>>,
     process_id: u32,
     busy: bool,
     closer: Closer,
@@ -81,8 +81,10 @@ impl ServerConnection {
         let login = login::log_in(server.connection(), binding, parameters, keys, random);
         let logged_in =
             tokio::time::timeout_at(deadline, login).await.map_err(|_| OpenError::Timeout)??;
-        server.process_id = logged_in.process_id;
-        server.backend = Backend::new(logged_in.process_id, &logged_in.cancel_key);
+        let LoggedIn { process_id, cancel_key, .. } = &logged_in;
+        let Lead { node, tenure } = &server.lead;
+        server.backend = Backend::new(node, tenure, *process_id, cancel_key);
+        server.process_id = *process_id;
         Ok((server, logged_in))
     }
 
@@ -96,7 +98,7 @@ impl ServerConnection {
 
     /// What a cancel request needs, if the server told it.
     #[must_use]
-    pub fn backend(&self) -> Option<&Backend> {
+    pub fn backend(&self) -> Option<&Arc<Backend>> {
         self.backend.as_ref()
     }
 

@@ -1,23 +1,23 @@
 //! Slots: the ledgers behind their mutexes, the permits they give, and the
 //! pooled connections that nobody uses at the moment.
 //!
-//! A mutex is held for the time of a few counts, never across an await. What
-//! is granted to somebody who waits is put into his [`WaitCell`]; whoever
-//! stops waiting drops what is in it, which gives it to the next.
+//! A mutex is held for the time of a few counts, never across an await.
+
+mod waiting;
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::task::AtomicWaker;
+use rustc_hash::FxHashMap;
 
 use super::ledger::{Admission, Counts, GivenBack, Ledger, Limits, PoolId, Ticket, Use};
 use super::pooled::{Greeting, PoolKey, PooledServer};
 use super::trial::{Trial, Trials};
 use crate::directory::Node;
 use crate::domain::{NodeAddress, ServiceName};
+use waiting::Cells;
+pub use waiting::{Grant, Waiting};
 
 /// The slots of all nodes; clones count the same ones.
 #[derive(Debug, Clone, Default)]
@@ -52,10 +52,10 @@ struct State {
     last_id: u32,
     /// Idle connections, the one used last at the end.
     #[allow(clippy::vec_box, reason = "they go from client to client as one pointer")]
-    idle: HashMap<PoolId, Vec<Box<PooledServer>>>,
-    waiters: HashMap<Ticket, Arc<WaitCell>>,
+    idle: FxHashMap<PoolId, Vec<Box<PooledServer>>>,
+    waiters: Cells,
     /// What the newest connection of each pool said at login.
-    greetings: HashMap<PoolId, Arc<Greeting>>,
+    greetings: FxHashMap<PoolId, Arc<Greeting>>,
 }
 
 /// The right to one server connection on one node.
@@ -71,31 +71,6 @@ pub struct Slot {
 pub struct Refused {
     /// The counts when it was refused.
     pub counts: Counts,
-}
-
-/// What somebody who waits is given.
-#[derive(Debug)]
-pub enum Grant {
-    /// A slot: to open a connection with.
-    Slot(Slot),
-    /// A connection of his pool.
-    Connection(Box<PooledServer>),
-}
-
-/// Where somebody who waits finds what he is given.
-#[derive(Debug, Default)]
-pub struct WaitCell {
-    grant: Mutex<Option<Grant>>,
-    waker: AtomicWaker,
-}
-
-/// A place in the queue, left by dropping it.
-#[derive(Debug)]
-#[must_use]
-pub struct Waiting {
-    node: Arc<NodeSlots>,
-    ticket: Ticket,
-    cell: Arc<WaitCell>,
 }
 
 /// What a client that wants a pooled connection gets at once.
@@ -259,6 +234,14 @@ impl NodeSlots {
         }
     }
 
+    /// A place in the queue, if that is what a client of this pool gets now.
+    #[must_use]
+    pub fn queue(self: &Arc<Self>, pool: PoolId, now: Instant) -> Option<Waiting> {
+        let mut state = self.lock();
+        let (ticket, evict) = state.ledger.queue(pool, now, now)?;
+        Some(self.wait(state, ticket, evict))
+    }
+
     /// An idle connection of a pool, if there is one.
     #[must_use]
     pub fn lease_idle(&self, pool: PoolId) -> Option<Box<PooledServer>> {
@@ -276,7 +259,7 @@ impl NodeSlots {
         let mut state = self.lock();
         match state.ledger.give_back(pool, now) {
             GivenBack::Hand(ticket) => {
-                state.deliver(ticket, Grant::Connection(server));
+                state.waiters.deliver(ticket, Grant::Connection(server));
             }
             GivenBack::Keep => {
                 server.slot().used_as = Use::Idle;
@@ -290,6 +273,12 @@ impl NodeSlots {
                 drop(server);
             }
         }
+    }
+
+    /// Tells those who have waited since then that it takes long: from now on
+    /// they watch their deadlines.
+    pub fn remind_waiting(&self, since: Instant) {
+        self.lock().waiters.remind(since);
     }
 
     /// Closes the idle connections of which `unwanted` says so.
@@ -331,15 +320,14 @@ impl NodeSlots {
         ticket: Ticket,
         evict: Option<PoolId>,
     ) -> Waiting {
-        let cell = Arc::new(WaitCell::default());
-        state.waiters.insert(ticket, Arc::clone(&cell));
+        let waiting = Waiting::new(self, &mut state.waiters, ticket, Instant::now());
         let victim = evict.and_then(|pool| state.idle.get_mut(&pool)).map(|idle| idle.remove(0));
         self.hand_out(&mut state);
         drop(state);
         if let Some(mut victim) = victim {
             victim.slot().used_as = Use::Closing;
         }
-        Waiting { node: Arc::clone(self), ticket, cell }
+        waiting
     }
 
     /// What a plan or a look at the node has changed counts from now on.
@@ -360,7 +348,7 @@ impl NodeSlots {
     /// he was given.
     fn hand_out(self: &Arc<Self>, state: &mut State) {
         for (ticket, used_as) in state.ledger.grants() {
-            state.deliver(ticket, Grant::Slot(self.slot(used_as)));
+            state.waiters.deliver(ticket, Grant::Slot(self.slot(used_as)));
         }
     }
 
@@ -375,45 +363,6 @@ impl NodeSlots {
     fn is_unused(&self) -> bool {
         let counts = self.counts();
         counts.used() + counts.waiting == 0
-    }
-}
-
-impl State {
-    fn deliver(&mut self, ticket: Ticket, grant: Grant) {
-        let cell = self.waiters.remove(&ticket).expect("everybody in the queue has a cell");
-        *cell.grant.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant);
-        cell.waker.wake();
-    }
-}
-
-impl WaitCell {
-    fn take(&self) -> Option<Grant> {
-        self.grant.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Future for Waiting {
-    type Output = Grant;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Grant> {
-        self.cell.waker.register(cx.waker());
-        self.cell.take().map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut state = self.node.lock();
-        if state.ledger.abandon(self.ticket) {
-            state.waiters.remove(&self.ticket);
-            return;
-        }
-        drop(state);
-        match self.cell.take() {
-            Some(Grant::Connection(server)) => self.node.give_back(server, Instant::now()),
-            Some(Grant::Slot(slot)) => drop(slot),
-            None => {}
-        }
     }
 }
 
@@ -503,7 +452,8 @@ mod tests {
         let refused = slots.session(&node, Instant::now(), Duration::from_millis(10)).await;
         assert!(refused.is_err());
         let mut dropped = Box::pin(slots.session(&node, Instant::now(), Duration::from_secs(9)));
-        let polled = std::future::poll_fn(|cx| Poll::Ready(dropped.as_mut().poll(cx))).await;
+        let polled =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(dropped.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
         assert_eq!(used(&slots), (0, 1, 1));
         drop(slot);

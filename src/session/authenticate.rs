@@ -244,7 +244,7 @@ async fn read_sasl(connection: &mut Connection) -> Result<Bytes, Sasl> {
 }
 
 /// The most a client may send before it is its turn.
-const MAX_EARLY_INPUT: usize = 64 * 1024;
+pub const MAX_EARLY_INPUT: usize = 64 * 1024;
 
 /// Does some work for a client, unless the client goes first. What it sends
 /// meanwhile is kept, within bounds.

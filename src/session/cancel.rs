@@ -6,9 +6,10 @@
 //! A request needs no slot, so it works when the plan is full (trap B-3).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::FrontDoor;
@@ -16,8 +17,7 @@ use super::door::random;
 use super::introduce::Cancelling;
 use crate::domain::{ClientAddress, ServiceName};
 use crate::metrics::CancelOutcome;
-use crate::pool::Lead;
-use crate::upstream::cancel::{Backend, cancel};
+use crate::upstream::cancel::{Backend, UnderWay, cancel};
 
 /// How long a cancel request may take: PgBouncer's `cancel_wait_timeout`.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,60 +35,66 @@ pub struct CancelTarget {
     pub service: ServiceName,
     aim: Mutex<Aim>,
     /// Wakes a session that waits for a server connection.
-    waiting: Notify,
+    waker: AtomicWaker,
 }
 
 /// What a session is doing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 enum Aim {
     /// Nothing that could be cancelled.
     #[default]
     Nothing,
     /// It waits for a server connection.
     Waiting,
-    /// It has this one. As long as a cancel request holds it as well, the
-    /// connection goes to nobody else (decision 37).
-    Backend(Arc<(Lead, Backend)>),
-}
-
-/// Held until no cancel request is under way for a connection any more.
-#[derive(Debug)]
-pub struct UnderWay(Arc<(Lead, Backend)>);
-
-impl UnderWay {
-    /// Whether a request is still under way.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
+    /// It was told to wait no longer.
+    Cancelled,
+    /// It has the connection to this backend.
+    Backend(Arc<Backend>),
 }
 
 impl CancelTarget {
     /// The target of a session that has no server connection yet.
     #[must_use]
     pub fn new(service: ServiceName) -> Self {
-        Self { service, aim: Mutex::default(), waiting: Notify::new() }
+        Self { service, aim: Mutex::default(), waker: AtomicWaker::new() }
     }
 
-    /// The session has this connection now, if the server told a key for it.
-    pub fn aim_at(&self, lead: Lead, backend: Option<&Backend>) {
-        let aim = backend.map(|backend| Arc::new((lead, backend.clone())));
-        *self.lock() = aim.map_or(Aim::Nothing, Aim::Backend);
+    /// The session has this backend now, if the server told a key for it.
+    pub fn aim_at(&self, backend: Option<&Arc<Backend>>) {
+        *self.lock() = backend.map_or(Aim::Nothing, |backend| Aim::Backend(Arc::clone(backend)));
     }
 
-    /// The session has no connection any more. Returns what must be waited for
-    /// if a cancel request for it is under way.
-    pub fn aim_at_nothing(&self) -> Option<UnderWay> {
+    /// The session waits for a server connection from now on.
+    pub fn wait(&self) {
+        *self.lock() = Aim::Waiting;
+    }
+
+    /// The session has no connection any more, and waits for none. Returns the
+    /// backend it had if a cancel request for it is under way.
+    pub fn aim_at_nothing(&self) -> Option<Arc<Backend>> {
         match std::mem::take(&mut *self.lock()) {
-            Aim::Backend(backend) => Some(UnderWay(backend)).filter(UnderWay::is_pending),
-            Aim::Nothing | Aim::Waiting => None,
+            Aim::Backend(backend) => Some(backend).filter(|backend| backend.is_being_cancelled()),
+            Aim::Nothing | Aim::Waiting | Aim::Cancelled => None,
         }
     }
 
-    /// Waits for a cancel request while the session waits for a connection.
-    pub async fn cancelled_while_waiting(&self) {
-        *self.lock() = Aim::Waiting;
-        self.waiting.notified().await;
+    /// Ready when a session that [waits](Self::wait) was told not to.
+    pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if matches!(*self.lock(), Aim::Cancelled) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// A request came: to be sent on, or dealt with already.
+    fn requested(&self) -> Result<UnderWay, CancelOutcome> {
+        let mut aim = self.lock();
+        match &*aim {
+            Aim::Backend(backend) => return Ok(UnderWay::to(backend)),
+            Aim::Waiting | Aim::Cancelled => *aim = Aim::Cancelled,
+            Aim::Nothing => return Err(CancelOutcome::Idle),
+        }
+        drop(aim);
+        self.waker.wake();
+        Err(CancelOutcome::Forwarded)
     }
 
     fn lock(&self) -> MutexGuard<'_, Aim> {
@@ -136,24 +142,19 @@ async fn forward(
     if !service.is_some_and(|service| service.allowlist.permits(&address)) {
         return CancelOutcome::NotPermitted;
     }
-    let aim = target.lock().clone();
-    let aim = match aim {
-        Aim::Backend(aim) => aim,
-        Aim::Waiting => {
-            target.waiting.notify_one();
-            return CancelOutcome::Forwarded;
-        }
-        Aim::Nothing => return CancelOutcome::Idle,
+    let request = match target.requested() {
+        Ok(request) => request,
+        Err(outcome) => return outcome,
     };
-    let (Lead { node, tenure }, backend) = &*aim;
-    if tenure.is_over() {
+    if request.backend().is_out_of_reach() {
         return CancelOutcome::Idle;
     }
     let deadline = Instant::now() + CANCEL_TIMEOUT;
-    match cancel(&door.dialer, node, backend, deadline).await {
+    match cancel(&door.dialer, request.backend(), deadline).await {
         Ok(()) => CancelOutcome::Forwarded,
         Err(error) => {
-            tracing::info!(node = %node.address, %error, "could not forward a cancel request");
+            let node = &request.backend().node().address;
+            tracing::info!(%node, %error, "could not forward a cancel request");
             CancelOutcome::Failed
         }
     }

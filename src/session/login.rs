@@ -116,7 +116,7 @@ fn greet(
         let key = cancel_key(long_key);
         answer::backend_key(out, server.process_id(), &key);
         let target = CancelTarget::new(seat.occupant.endpoint.service.clone());
-        target.aim_at(server.lead().clone(), server.backend());
+        target.aim_at(server.backend());
         door.cancel_keys.register(server.process_id(), &key, Arc::new(target))
     });
     answer::ready(out);

@@ -143,7 +143,7 @@ impl Established {
     async fn cancel_abandoned(&self, door: &FrontDoor) {
         if let Some(backend) = self.server.backend().filter(|_| !self.server.is_superseded()) {
             let deadline = Instant::now() + ABANDONED_QUERY;
-            let _ = cancel(&door.dialer, self.server.node(), backend, deadline).await;
+            let _ = cancel(&door.dialer, backend, deadline).await;
         }
     }
 }
@@ -261,8 +261,8 @@ impl<'a> Relay<'a> {
         if self.client_side.is_closed() {
             return self.tell_server(cx, server);
         }
-        let early = client.input.split();
-        if !early.is_empty() {
+        if !client.input.is_empty() {
+            let early = client.input.split();
             self.forward_to_server(cx, server, &early)?;
             return Ok(true);
         }
@@ -318,8 +318,8 @@ impl<'a> Relay<'a> {
             }
             self.seat.unstalled();
         }
-        let early = server.input.split();
-        if !early.is_empty() {
+        if !server.input.is_empty() {
+            let early = server.input.split();
             self.forward_to_client(cx, client, &early)?;
             return Ok(true);
         }

@@ -282,19 +282,23 @@ fn speak(mut stream: TcpStream, script: &[Vec<u8>]) {
     }
 }
 
+fn node(address: &str) -> postern::directory::Node {
+    postern::directory::Node {
+        service: "orders".parse().unwrap(),
+        address: address.parse().unwrap(),
+        tls: postern::domain::NodeTls::Prefer,
+        authorities: None,
+        capacity: 1,
+        pooling: postern::directory::Pooling::default(),
+    }
+}
+
 /// Logs in on a fake server directly, as Postern does after its own SCRAM.
 fn against(
     script: Vec<Vec<u8>>,
 ) -> Result<postern::upstream::LoggedIn, postern::upstream::LoginFailure> {
     use postern::auth::client::derive_keys;
-    let node = postern::directory::Node {
-        service: "orders".parse().unwrap(),
-        address: fake_server(script).parse().unwrap(),
-        tls: postern::domain::NodeTls::Prefer,
-        authorities: None,
-        capacity: 1,
-        pooling: postern::directory::Pooling::default(),
-    };
+    let node = node(&fake_server(script));
     let keys = derive_keys(PASSWORD, b"salt", 1.try_into().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -354,7 +358,10 @@ fn b08_a_server_that_tells_no_cancel_key_is_logged_in_to() {
         [authentication(0, b""), message(b'K', &[0, 0, 0, 9]), message(b'Z', b"I")].concat();
     let logged_in = against(vec![without_key]).unwrap();
     assert_eq!(logged_in.process_id, 9);
-    assert!(postern::upstream::cancel::Backend::new(9, &logged_in.cancel_key).is_none());
+    let node = std::sync::Arc::new(node("127.0.0.1:5432"));
+    let tenure = std::sync::Arc::default();
+    let key = &logged_in.cancel_key;
+    assert!(postern::upstream::cancel::Backend::new(&node, &tenure, 9, key).is_none());
 }
 
 #[test]

@@ -254,8 +254,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         if let (Some(postern), Some(runtimes)) = (self.postern.take(), self.runtimes.take()) {
             runtimes.control.block_on(postern.stop());
-            runtimes.data.shutdown_background();
-            runtimes.control.shutdown_background();
+            runtimes.shutdown_background();
         }
     }
 }

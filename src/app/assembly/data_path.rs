@@ -44,7 +44,7 @@ pub(super) fn assemble(
     let closer = Closer::new(
         dialer.clone(),
         Arc::clone(&management) as Arc<_>,
-        runtimes.data.handle().clone(),
+        runtimes.data().clone(),
         settings.timeouts.server_close,
         metrics.terminated_backends.clone(),
     );
@@ -96,7 +96,7 @@ pub(super) fn listen(
     descriptors: &Descriptors,
     runtimes: &Runtimes,
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
-    let _context = runtimes.data.enter();
+    let _context = runtimes.data().enter();
     let endpoints = [
         (PoolMode::Session, &settings.listen.session),
         (PoolMode::Transaction, &settings.listen.transaction),
@@ -110,11 +110,11 @@ pub(super) fn listen(
     }
     let accepting = bound.into_iter().map(|(mode, listener)| {
         let task = accept(Arc::clone(door), listener, mode, descriptors.clone());
-        runtimes.data.spawn(task)
+        runtimes.data().spawn(task)
     });
-    let keeper = runtimes.data.spawn(keep(door.slots.clone()));
+    let keeper = runtimes.data().spawn(keep(door.slots.clone()));
     let (directory, roster) = (Arc::clone(&door.directory), door.roster.clone());
-    let follower = runtimes.data.spawn(follow_successions(directory, roster, door.slots.clone()));
+    let follower = runtimes.data().spawn(follow_successions(directory, roster, door.slots.clone()));
     Ok(accepting.chain([keeper, follower]).collect())
 }
 

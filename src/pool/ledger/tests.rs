@@ -64,7 +64,7 @@ fn a_connection_goes_to_the_oldest_of_its_pool() {
 #[test]
 fn who_has_waited_longest_elsewhere_is_served_first() {
     let (mut ledger, start) = (ledger(1), Instant::now());
-    let held = |seconds| start - Duration::from_secs(seconds);
+    let held = |seconds| start.checked_sub(Duration::from_secs(seconds)).unwrap();
     ledger.lease(A, start, start);
     ledger.change(Use::Opening, Use::Busy);
     let young = ticket(ledger.lease(A, held(1), start));

@@ -1,7 +1,8 @@
 //! How a client gets a server connection: at once if one is idle, opened if
 //! there is a slot, otherwise in its turn.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -11,7 +12,7 @@ use crate::directory::Node;
 use crate::domain::Refusal;
 use crate::pool::keeper::is_silent;
 use crate::pool::ledger::PoolId;
-use crate::pool::slots::{Grant, Leased};
+use crate::pool::slots::{Grant, Leased, Waiting};
 use crate::pool::{Greeting, Lead, NodeSlots, PooledServer, Slot};
 use crate::session::attempt::{Attempt, Failure, Target};
 use crate::session::door::random;
@@ -35,11 +36,29 @@ impl Member {
         }
     }
 
-    /// A connection of the pool, whatever it takes.
+    /// A place in the pool's queue, if connections are waited for at this
+    /// moment and nothing was published since the client's last look.
+    pub(super) fn queue(&mut self, door: &FrontDoor) -> Option<Waiting> {
+        let place = self.place.as_ref().filter(|p| p.version == door.directory.version())?;
+        let waiting = place.slots.queue(place.pool, Instant::now())?;
+        self.target.wait();
+        Some(waiting)
+    }
+
+    /// A connection of the pool, whatever it takes. A place in the queue that
+    /// the client has already is kept.
     ///
     /// # Errors
     /// Why there is none; the client may go on with its session.
-    pub(super) async fn lease(&mut self, door: &FrontDoor) -> Result<Box<PooledServer>, Departure> {
+    pub(super) async fn lease(
+        &mut self,
+        door: &FrontDoor,
+        queued: Option<Waiting>,
+    ) -> Result<Box<PooledServer>, Departure> {
+        if queued.is_none() {
+            self.target.wait();
+        }
+        let queued = &Mutex::new(queued);
         let version = door.directory.version();
         let key = self.key.clone();
         let endpoint = self.seat.occupant.endpoint.clone();
@@ -55,13 +74,15 @@ impl Member {
             Box::pin(async move {
                 let slots = door.slots.of(&lead.node);
                 let pool = slots.pool(key);
-                let server = from_pool(attempt, &lead, &slots, pool).await?;
+                let queued = queued.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let queued = queued.filter(|waiting| waiting.is_for(&slots));
+                let server = from_pool(attempt, &lead, &slots, pool, queued).await?;
                 Ok((server, Place { version, slots, pool }))
             })
         });
         let (server, place) = tokio::select! {
             leased = leased => leased?,
-            () = self.target.cancelled_while_waiting() => {
+            () = poll_fn(|cx| self.target.poll_cancelled(cx)) => {
                 return Err(Refusal::CanceledWhileWaiting.into());
             }
         };
@@ -89,7 +110,7 @@ impl Member {
                 return Ok(greeting);
             }
         }
-        let server = self.lease(door).await?;
+        let server = self.lease(door, None).await?;
         server.give_back();
         let place = self.place.as_ref();
         let greeting = place.and_then(|place| place.slots.greeting(place.pool));
@@ -102,14 +123,16 @@ async fn from_pool(
     lead: &Lead,
     slots: &Arc<NodeSlots>,
     pool: PoolId,
+    mut queued: Option<Waiting>,
 ) -> Result<Box<PooledServer>, Failure> {
     let node = &lead.node;
     loop {
-        let grant = match slots.lease(pool, attempt.since) {
+        let leased = queued.take().map_or_else(|| slots.lease(pool, attempt.since), Leased::Later);
+        let grant = match leased {
             Leased::Now(grant) => grant,
             Leased::Later(waiting) => {
                 let most = node.pooling.query_wait_timeout.unwrap_or(FOR_EVER);
-                match timeout(most, waiting).await {
+                match timeout(most.saturating_sub(waiting.waited()), waiting).await {
                     Ok(grant) => grant,
                     Err(_) => return Err(Failure::Final(waited(node, most))),
                 }

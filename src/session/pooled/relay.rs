@@ -21,7 +21,9 @@ use crate::domain::Refusal;
 use crate::domain::refusal::{Overdue, ServerLoginFailure};
 use crate::net::Connection;
 use crate::pool::PooledServer;
-use crate::session::authenticate::unless_gone;
+use crate::pool::keeper::is_silent;
+use crate::pool::slots::Waiting;
+use crate::session::authenticate::{MAX_EARLY_INPUT, unless_gone};
 use crate::session::farewell::{
     Ending, LAST_WORDS, count_stalled, end_session, log_end, statement_refused,
 };
@@ -80,6 +82,9 @@ enum Step {
 #[derive(Default)]
 struct Relay {
     server: Option<Box<PooledServer>>,
+    /// Its place in the pool's queue, while it has neither a connection nor
+    /// deadlines to watch.
+    waiting: Option<Waiting>,
     conversation: Conversation,
     expected: Expected,
     upward: Upward,
@@ -130,7 +135,9 @@ impl Pooled {
     /// answer, and its session goes on (decision 29).
     async fn bring_server(&mut self, relay: &mut Relay, door: &FrontDoor) -> Result<(), End> {
         self.member.seat.set_activity(Activity::Waiting);
-        let Ok(leased) = self.lease(door).await else { return Err(End::Client) };
+        let Ok(leased) = self.lease(door, relay.waiting.take()).await else {
+            return Err(End::Client);
+        };
         let _ = self.member.target.aim_at_nothing();
         match leased {
             Ok(server) => {
@@ -152,10 +159,11 @@ impl Pooled {
     async fn lease(
         &mut self,
         door: &FrontDoor,
+        queued: Option<Waiting>,
     ) -> Result<Result<Box<PooledServer>, Departure>, Departure> {
         let notify = self.member.notify_after(door);
         let connection = &mut self.connection;
-        let mut leased = pin!(self.member.lease(door));
+        let mut leased = pin!(self.member.lease(door, queued));
         let soon = unless_gone(connection, timeout(notify, &mut leased)).await?;
         if let Ok(leased) = soon {
             return Ok(leased);
@@ -301,6 +309,8 @@ impl Relay {
         for _ in 0..READS_PER_POLL {
             let moved = if self.server.is_some() {
                 self.exchange(cx, client, member, buffers)?
+            } else if self.waiting.is_some() {
+                self.wait(cx, client, member, buffers)?
             } else {
                 self.listen(cx, client, member, door, buffers)?
             };
@@ -360,7 +370,8 @@ impl Relay {
         }
         let Some(server) = member.lease_now(door) else {
             client.input.unsplit(BytesMut::from(bytes));
-            return Err(Step::NeedsServer);
+            self.waiting = member.queue(door);
+            return if self.waiting.is_some() { Ok(true) } else { Err(Step::NeedsServer) };
         };
         self.begin(server);
         self.prepare(member, bytes, out);
@@ -371,6 +382,40 @@ impl Relay {
         }
         member.seat.add_received(bytes.len());
         self.send_up(cx, member, bytes, out).map_err(Step::End)?;
+        Ok(true)
+    }
+
+    /// In the pool's queue: takes the connection that is handed over, and
+    /// notices if the client goes. Returns whether anything was done.
+    fn wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Connection,
+        member: &mut Member,
+        buffers: &mut Buffers,
+    ) -> Result<bool, Step> {
+        let Some(waiting) = &mut self.waiting else { return Ok(false) };
+        let Poll::Ready(server) = waiting.poll_connection(cx) else {
+            if member.target.poll_cancelled(cx).is_ready() {
+                return Err(Step::NeedsServer);
+            }
+            return read_ahead(cx, client, &mut buffers.scratch);
+        };
+        let Some(mut server) = server else { return Err(Step::NeedsServer) };
+        self.waiting = None;
+        if !is_silent(&mut server) {
+            return Err(Step::NeedsServer);
+        }
+        let out = &mut buffers.out;
+        self.begin(server);
+        self.prepare(member, &client.input, out);
+        if self.errand.is_some() {
+            self.push_up(cx, out).map_err(Step::End)?;
+            return Ok(true);
+        }
+        let bytes = client.input.split();
+        member.seat.add_received(bytes.len());
+        self.send_up(cx, member, &bytes, out).map_err(Step::End)?;
         Ok(true)
     }
 
@@ -402,8 +447,7 @@ impl Relay {
     /// made true ahead of its first message, which `bytes` begin with.
     fn prepare(&mut self, member: &mut Member, bytes: &[u8], out: &mut BytesMut) {
         let Some(server) = &mut self.server else { return };
-        let lead = server.server().lead().clone();
-        member.target.aim_at(lead, server.server().backend());
+        member.target.aim_at(server.server().backend());
         let state = &mut member.state;
         if state.reports.replay(&server.reports, out) {
             self.expected.silence_vital(self.conversation.group());
@@ -685,9 +729,9 @@ impl Relay {
         match member.target.aim_at_nothing() {
             None => server.give_back(),
             // The connection goes to nobody else while a cancel is under way.
-            Some(under_way) => {
+            Some(backend) => {
                 tokio::spawn(async move {
-                    while under_way.is_pending() {
+                    while backend.is_being_cancelled() {
                         sleep(CANCEL_TICK).await;
                     }
                     server.give_back();
@@ -720,6 +764,7 @@ impl Relay {
 
     fn note_activity(&self, member: &Member) {
         let activity = match self.conversation.status() {
+            _ if self.waiting.is_some() => Activity::Waiting,
             _ if self.server.is_none() => Activity::Idle,
             _ if !self.conversation.is_quiet() => Activity::Active,
             TransactionStatus::Idle => Activity::Idle,
@@ -777,6 +822,27 @@ impl Relay {
 fn put_name(name: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b"SET application_name TO ");
     put_literal(out, name);
+}
+
+/// What a client that waits for a connection sends meanwhile is kept, within
+/// bounds. Returns whether there was any.
+fn read_ahead(
+    cx: &mut Context<'_>,
+    client: &mut Connection,
+    scratch: &mut [u8],
+) -> Result<bool, Step> {
+    if client.input.len() >= MAX_EARLY_INPUT {
+        return Ok(false);
+    }
+    match client.poll_fill(cx, scratch) {
+        Poll::Pending => Ok(false),
+        Poll::Ready(Ok(0)) => Err(Step::End(End::Client)),
+        Poll::Ready(Ok(read)) => {
+            client.input.extend_from_slice(&scratch[..read]);
+            Ok(true)
+        }
+        Poll::Ready(Err(error)) => Err(Step::End(End::ClientLost(error))),
+    }
 }
 
 fn sent(poll: Poll<io::Result<()>>) -> io::Result<bool> {
