@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use postern::domain::refusal::{
-    InvalidOption, Overdue, ProtocolViolation, ServerLoginFailure, Unavailable,
+    Aftermath, InvalidOption, Overdue, ProtocolViolation, ServerLoginFailure, Unavailable,
 };
 use postern::domain::{ClientAddress, Refusal};
 
@@ -179,9 +179,9 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::Overdue(Overdue::Write),
         Refusal::AdminShutdown,
         Refusal::NoLongerPermitted,
-        Refusal::ServerLost,
-        Refusal::TransactionLost,
-        Refusal::OutcomeUnknown,
+        Refusal::ServerLost(Aftermath::Ends),
+        Refusal::TransactionLost(Aftermath::Ends),
+        Refusal::OutcomeUnknown(Aftermath::Ends),
     ]
 }
 
@@ -237,8 +237,8 @@ fn is_named(refusal: &Refusal) -> bool {
         )
         | Refusal::AdminShutdown
         | Refusal::NoLongerPermitted
-        | Refusal::ServerLost
-        | Refusal::TransactionLost
-        | Refusal::OutcomeUnknown => true,
+        | Refusal::ServerLost(_)
+        | Refusal::TransactionLost(_)
+        | Refusal::OutcomeUnknown(_) => true,
     }
 }

@@ -86,12 +86,26 @@ pub enum Refusal {
     /// The service's allowlist was tightened.
     NoLongerPermitted,
     /// The server connection was lost with nothing under way.
-    ServerLost,
+    ServerLost(Aftermath),
     /// The server connection was lost in a transaction whose end had not been
     /// asked for.
-    TransactionLost,
+    TransactionLost(Aftermath),
     /// The server connection was lost while a statement could have committed.
-    OutcomeUnknown,
+    OutcomeUnknown(Aftermath),
+}
+
+/// What becomes of a session whose server connection was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aftermath {
+    /// It goes on, with another connection.
+    GoesOn,
+    /// It ends.
+    Ends,
+    /// It ends, because it held state that went with the connection.
+    EndsHolding {
+        /// The names of that state, for DETAIL.
+        state: String,
+    },
 }
 
 /// What a client may take a limited time for.
@@ -327,26 +341,23 @@ impl Refusal {
                 "terminating connection due to administrator command",
             )
             .detail("The service's allowlist no longer permits this address."),
-            Self::ServerLost => Answer::new(
+            Self::ServerLost(aftermath) => aftermath.of(Answer::new(
                 "server_lost",
                 S::ADMIN_SHUTDOWN,
                 "terminating connection because the connection to the server was lost",
-            )
-            .hint("Connect again; nothing was under way."),
-            Self::TransactionLost => Answer::new(
+            ), "nothing was under way"),
+            Self::TransactionLost(aftermath) => aftermath.of(Answer::new(
                 "transaction_lost",
                 S::SERIALIZATION_FAILURE,
                 "the connection to the server was lost in the middle of a transaction",
             )
-            .detail("Nothing of the transaction was committed.")
-            .hint("Connect again and repeat the transaction."),
-            Self::OutcomeUnknown => Answer::new(
+            .detail("Nothing of the transaction was committed."), "repeat the transaction"),
+            Self::OutcomeUnknown(aftermath) => aftermath.of(Answer::new(
                 "outcome_unknown",
                 S::TRANSACTION_RESOLUTION_UNKNOWN,
                 "the connection to the server was lost before it confirmed the last statement",
             )
-            .detail("The statement may have been committed, or not.")
-            .hint("Connect again and look before repeating it."),
+            .detail("The statement may have been committed, or not."), "look before repeating it"),
         }
     }
 }
@@ -431,6 +442,25 @@ impl InvalidOption {
             Self::Pool => "pool= in options is session or transaction",
         };
         Answer::new("invalid_option", SqlState::INVALID_AUTHORIZATION, text)
+    }
+}
+
+impl Aftermath {
+    /// The answer, with what the client can do about it.
+    fn of(&self, answer: Answer, advice: &str) -> Answer {
+        let again = format!("Connect again; {advice}.");
+        match self {
+            Self::GoesOn => {
+                let (first, rest) = advice.split_at(1);
+                answer.hint(format!("{}{rest}; the session goes on.", first.to_uppercase()))
+            }
+            Self::Ends => answer.hint(again),
+            Self::EndsHolding { state } => {
+                let lost = format!("The session held state that was lost with it: {state}.");
+                let before = answer.detail.clone().map(|detail| detail + " ").unwrap_or_default();
+                answer.detail(before + &lost).hint(again)
+            }
+        }
     }
 }
 
@@ -531,6 +561,20 @@ mod tests {
              5 by \"psql\" from local. Idle for more than 5 minutes: 3."
         );
         assert!(answer.hint.unwrap().contains("port 6432"));
+    }
+
+    #[test]
+    fn a_lost_session_hears_what_was_lost_and_what_to_do() {
+        let state = "temporary object, listen".to_owned();
+        let answer = Refusal::TransactionLost(Aftermath::EndsHolding { state }).answer();
+        assert_eq!(
+            answer.detail.unwrap(),
+            "Nothing of the transaction was committed. The session held state that was lost with \
+             it: temporary object, listen."
+        );
+        assert_eq!(answer.hint.unwrap(), "Connect again; repeat the transaction.");
+        let answer = Refusal::TransactionLost(Aftermath::GoesOn).answer();
+        assert_eq!(answer.hint.unwrap(), "Repeat the transaction; the session goes on.");
     }
 
     #[test]

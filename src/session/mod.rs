@@ -18,8 +18,10 @@ pub mod door;
 pub mod farewell;
 pub mod introduce;
 pub mod login;
+pub mod loss;
 pub mod pooled;
 pub mod relay;
+pub mod stakes;
 pub mod sweep;
 
 use std::sync::Arc;

@@ -24,14 +24,18 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::FrontDoor;
 use super::farewell::{Ending, LAST_WORDS, count_stalled, end_session, log_end};
 use super::login::Established;
+use super::loss::{Fatal, Loss, Verdict, Words, judge};
+use super::stakes::Stakes;
 use crate::directory::roster::{Activity, Order, Seat};
-use crate::domain::Refusal;
 use crate::domain::refusal::Overdue;
+use crate::domain::{PoolMode, Refusal};
 use crate::net::Connection;
 use crate::pool::ServerConnection;
+use crate::state::Pins;
 use crate::upstream::cancel::cancel;
 use crate::wire::conversation::{Conversation, TransactionStatus};
-use crate::wire::frame::Scanner;
+use crate::wire::frame::{HEADER, Head, Scanner};
+use crate::wire::login::{error_field, is_fatal};
 
 /// Bytes moved at a time.
 const SCRATCH: usize = 64 * 1024;
@@ -110,11 +114,17 @@ impl Established {
             }
         };
         self.server.set_busy(!relay.conversation.is_quiet());
-        let told = relay.last_words(&end);
+        let words = relay.last_words(&end);
         let mut said = BytesMut::new();
-        if let Some(refusal) = &told {
-            end_session(door, &mut said, &self.seat, refusal);
+        match &words {
+            Some(Words::Ours(refusal)) => end_session(door, &mut said, &self.seat, refusal),
+            Some(Words::TheServers) => said.extend_from_slice(&relay.fatal),
+            None => {}
         }
+        let told = match words {
+            Some(Words::Ours(refusal)) => Some(refusal),
+            Some(Words::TheServers) | None => None,
+        };
         if matches!(end, End::Stalled) {
             count_stalled(door, &self.seat);
         }
@@ -157,6 +167,10 @@ async fn close_client(client: &mut Connection, said: &[u8]) -> io::Result<()> {
 struct Relay<'a> {
     seat: &'a Seat,
     conversation: Conversation,
+    /// What may have been committed.
+    stakes: Stakes,
+    /// What the server said before it closed.
+    fatal: Vec<u8>,
     from_client: Direction,
     from_server: Direction,
     client_side: ClientSide,
@@ -192,6 +206,8 @@ impl<'a> Relay<'a> {
         Self {
             seat,
             conversation: Conversation::after_login(),
+            stakes: Stakes::default(),
+            fatal: Vec::new(),
             from_client: Direction::default(),
             from_server: Direction::default(),
             client_side: ClientSide::Open,
@@ -287,8 +303,11 @@ impl<'a> Relay<'a> {
         bytes: &[u8],
     ) -> Result<(), End> {
         self.seat.add_received(bytes.len());
-        let conversation = &mut self.conversation;
-        self.from_client.scan(bytes, |head| conversation.from_client(head.kind));
+        let (conversation, stakes) = (&mut self.conversation, &mut self.stakes);
+        self.from_client.scan(bytes, |head, rest| {
+            stakes.sent_with(conversation.group(), head, rest);
+            conversation.from_client(head.kind);
+        });
         server.push(cx, bytes).map_err(End::ServerLost)
     }
 
@@ -351,15 +370,26 @@ impl<'a> Relay<'a> {
         client: &mut Connection,
         bytes: &[u8],
     ) -> Result<(), End> {
-        self.seat.add_sent(bytes.len());
         let answered = self.conversation.answering();
-        let conversation = &mut self.conversation;
-        self.from_server.scan(bytes, |head| {
-            conversation.from_server(head);
+        let (conversation, stakes) = (&mut self.conversation, &mut self.stakes);
+        let mut fatal = None;
+        self.from_server.scan(bytes, |head, rest| {
+            if head.kind == b'E' && is_fatal(rest) {
+                fatal = (bytes.len() - rest.len()).checked_sub(HEADER);
+            }
+            if fatal.is_none() {
+                let answering = conversation.answering();
+                let swallowed = conversation.from_server(head);
+                stakes.heard(answering, head.kind, swallowed, conversation.answering());
+            }
         });
         if self.conversation.answering() != answered {
             self.seat.answered(self.conversation.status() == TransactionStatus::Idle);
         }
+        // What the server says before it closes waits until it has closed.
+        let (bytes, last) = bytes.split_at(fatal.unwrap_or(bytes.len()));
+        self.fatal.extend_from_slice(last);
+        self.seat.add_sent(bytes.len());
         client.push(cx, bytes).map_err(End::ClientLost)
     }
 
@@ -420,7 +450,7 @@ impl<'a> Relay<'a> {
 
     /// What the client is told that did not end the session itself, unless the
     /// server has told it, or is in the middle of a message.
-    fn last_words(&self, end: &End) -> Option<Refusal> {
+    fn last_words(&self, end: &End) -> Option<Words> {
         let can_tell = self.from_server.scanner.at_boundary()
             && !self.from_server.garbled
             // PostgreSQL says nothing to who breaks the protocol.
@@ -428,25 +458,29 @@ impl<'a> Relay<'a> {
             && !self.client_side.is_closed();
         let refusal = match end {
             End::Client | End::ClientLost(_) | End::Stalled | End::Abandoned | End::Leaving => None,
-            End::Ordered(refusal) => Some(refusal.clone()),
-            End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
-            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_idle() => {
-                Some(Refusal::ServerLost)
-            }
-            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_quiet() => {
-                Some(Refusal::TransactionLost)
-            }
-            End::Server | End::ServerLost(_) | End::Superseded => Some(Refusal::OutcomeUnknown),
+            End::Ordered(refusal) => Some(Words::Ours(refusal.clone())),
+            End::Server | End::ServerLost(_) | End::Superseded => return self.loss(can_tell),
         };
         refusal.filter(|_| can_tell)
+    }
+
+    fn loss(&self, can_tell: bool) -> Option<Words> {
+        let prospect = self.stakes.prospect(&self.conversation);
+        let sqlstate = self.fatal.get(HEADER..).and_then(|body| error_field(body, b'C'));
+        let fatal = sqlstate.map(Fatal::of);
+        let loss = Loss { mode: PoolMode::Session, pins: Pins::NONE, prospect: &prospect, fatal };
+        match judge(&loss) {
+            Verdict::Ends(words) => Some(words).filter(|_| can_tell),
+            Verdict::GoesOn(_) => None,
+        }
     }
 }
 
 impl Direction {
     #[inline]
-    fn scan(&mut self, bytes: &[u8], found: impl FnMut(crate::wire::frame::Head)) {
+    fn scan(&mut self, bytes: &[u8], found: impl FnMut(Head, &[u8])) {
         if !self.garbled {
-            self.garbled = self.scanner.scan(bytes, found).is_err();
+            self.garbled = self.scanner.scan_bodies(bytes, found).is_err();
         }
     }
 }

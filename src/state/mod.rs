@@ -32,6 +32,7 @@ mod settings;
 pub mod statement_commands;
 pub mod statements;
 pub mod touched;
+pub mod transactions;
 
 pub use carried::Carried;
 pub use dates::may_fold_dates;

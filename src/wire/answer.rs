@@ -9,6 +9,7 @@ use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
 };
 
+use super::conversation::TransactionStatus;
 use super::startup::ProtocolVersion;
 use crate::domain::refusal::Answer;
 
@@ -106,7 +107,22 @@ pub fn backend_key(out: &mut BytesMut, process_id: u32, key: &[u8]) {
 
 /// Appends `ReadyForQuery` outside a transaction.
 pub fn ready(out: &mut BytesMut) {
-    out.put_slice(&[b'Z', 0, 0, 0, 5, b'I']);
+    ready_in(out, TransactionStatus::Idle);
+}
+
+/// Appends `ReadyForQuery` with this transaction status.
+pub fn ready_in(out: &mut BytesMut, status: TransactionStatus) {
+    let status = match status {
+        TransactionStatus::Idle => b'I',
+        TransactionStatus::InBlock => b'T',
+        TransactionStatus::Failed => b'E',
+    };
+    out.put_slice(&[b'Z', 0, 0, 0, 5, status]);
+}
+
+/// Appends the `CommandComplete` of a ROLLBACK.
+pub fn rolled_back(out: &mut BytesMut) {
+    out.put_slice(b"C\0\0\0\x0dROLLBACK\0");
 }
 
 fn encode(out: &mut BytesMut, message: &impl Message) {

@@ -70,7 +70,6 @@ pub struct Conversation {
     copy: Copy,
     status: TransactionStatus,
     terminated: bool,
-    last_from_server: u8,
     /// Requests that were sent, but for those that were swallowed.
     sent: u64,
     /// Those of them that were answered.
@@ -127,13 +126,6 @@ impl Conversation {
         self.terminated
     }
 
-    /// Whether the last thing the server said was an error: then it has told
-    /// the client itself why it closes.
-    #[must_use]
-    pub fn ended_in_error(&self) -> bool {
-        self.last_from_server == b'E'
-    }
-
     /// The client sends a message of this type.
     pub fn from_client(&mut self, kind: u8) {
         match kind {
@@ -175,7 +167,6 @@ impl Conversation {
             }
             _ => {}
         }
-        self.last_from_server = head.kind;
         swallowed
     }
 

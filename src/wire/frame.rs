@@ -58,7 +58,24 @@ impl Scanner {
     ///
     /// # Panics
     /// Never: what is skipped is no more than what remains.
-    pub fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(Head)) -> Result<(), Garbled> {
+    #[inline]
+    pub fn scan(&mut self, bytes: &[u8], mut found: impl FnMut(Head)) -> Result<(), Garbled> {
+        self.scan_bodies(bytes, |head, _| found(head))
+    }
+
+    /// As [`scan`](Self::scan), and with everything that is there behind each
+    /// header: the body, as far as it has come, and what follows it.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    ///
+    /// # Panics
+    /// Never: what is skipped is no more than what remains.
+    pub fn scan_bodies(
+        &mut self,
+        mut bytes: &[u8],
+        mut found: impl FnMut(Head, &[u8]),
+    ) -> Result<(), Garbled> {
         loop {
             let skip = bytes.len().min(self.remaining as usize);
             bytes = &bytes[skip..];
@@ -75,7 +92,7 @@ impl Scanner {
                 }
             };
             bytes = &bytes[used..];
-            found(head);
+            found(head, bytes);
             self.remaining = head.length;
             if used == 0 && needs_first_byte(head.kind, head.length) {
                 self.remaining -= 1;

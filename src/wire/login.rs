@@ -148,6 +148,13 @@ pub fn parse_parameter(mut body: Bytes) -> Option<(Bytes, Bytes)> {
     Some((take()?, take()?))
 }
 
+/// Whether the body of an `ErrorResponse` says that the server closes behind
+/// it.
+#[must_use]
+pub fn is_fatal(body: &[u8]) -> bool {
+    matches!(error_field(body, b'V'), Some(b"FATAL" | b"PANIC"))
+}
+
 /// One field of an `ErrorResponse` or `NoticeResponse` body; `None` if the server
 /// did not send it.
 #[must_use]

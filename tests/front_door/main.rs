@@ -13,6 +13,7 @@ mod stage;
 
 mod cancel;
 mod encryption;
+mod failover;
 mod introduction;
 mod limits;
 mod login;

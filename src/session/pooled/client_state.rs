@@ -140,6 +140,17 @@ impl ClientState {
         self.forget_doubts();
     }
 
+    /// The connection is lost. What its last transactions did to settings went
+    /// with them, or is as unknown as they are; only where the client was told
+    /// that all went well is something lost that it relies on.
+    pub fn lose_connection(&mut self, all_went_well: bool) {
+        self.borrowed.clear();
+        if all_went_well && !self.doubts.touched.is_nothing() {
+            self.pins.insert(PinReason::Setting);
+        }
+        self.forget_doubts();
+    }
+
     fn forget_doubts(&mut self) {
         self.doubts = Doubts::default();
         self.meaning.is_unsettled = self.pins.contains(PinReason::Setting);

@@ -10,13 +10,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::client_state::ClientState;
 use super::errand::Underway;
 use super::expected::{Expected, Reply};
+use crate::session::stakes::Stakes;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
 use crate::state::{PinReason, Pins};
 use crate::wire::answer::{self, Severity};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::{HEADER, Head};
-use crate::wire::login::error_field;
+use crate::wire::login::{error_field, is_fatal};
 
 /// The longest message that PostgreSQL sends.
 const LONGEST_MESSAGE: usize = 1 << 30;
@@ -38,6 +39,8 @@ pub struct Exchange<'a> {
     pub expected: &'a mut Expected,
     /// What was asked that the client hears nothing of.
     pub errand: Option<&'a mut Underway>,
+    /// What may have been committed.
+    pub stakes: &'a mut Stakes,
 }
 
 /// The server's stream between two reads.
@@ -50,6 +53,8 @@ pub struct Downward {
     garbled: bool,
     /// A statement that was to prepare this connection for its client failed.
     pub preparation_failed: bool,
+    /// What the server said before it closes: whole, and kept back.
+    pub fatal: Option<Bytes>,
 }
 
 /// What to send.
@@ -172,11 +177,16 @@ impl Downward {
 
     fn message(&mut self, head: Head, message: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
         let group = exchange.conversation.answering();
+        let body = &message[HEADER.min(message.len())..];
+        if head.kind == b'E' && is_fatal(body) {
+            self.fatal = Some(Bytes::copy_from_slice(message));
+            return Verdict::Drop;
+        }
         let swallowed = exchange.conversation.from_server(head);
         if swallowed > 0 {
             exchange.expected.move_up(group, swallowed);
         }
-        let body = &message[HEADER.min(message.len())..];
+        exchange.stakes.heard(group, head.kind, swallowed, exchange.conversation.answering());
         if exchange.expected.is_silent(group) {
             return self.silent_message(head.kind, group, body, exchange);
         }

@@ -112,6 +112,19 @@ impl Expected {
         self.silent.front().is_some_and(|silent| silent.is_vital)
     }
 
+    /// Whether the client waits for the answer to this group.
+    #[must_use]
+    pub fn hears(&self, group: u64) -> bool {
+        self.silent.iter().all(|silent| silent.group != group)
+    }
+
+    /// The connection is gone: what was still to be answered has not happened.
+    pub fn break_off(&mut self, client: &mut ClientStatements) {
+        let mut server = ServerStatements::new(1);
+        self.failed(u64::MAX, client, &mut server);
+        *self = Self::default();
+    }
+
     /// Whether the client hears nothing of the group that is being answered.
     #[must_use]
     pub fn is_silent(&self, answering: u64) -> bool {

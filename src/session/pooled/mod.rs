@@ -13,6 +13,7 @@
 //! The way through an idle connection of the pool is one poll: read, lease,
 //! write; no task, no channel, no allocation.
 
+mod aftermath;
 pub mod client_state;
 pub mod downward;
 pub mod errand;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::aftermath::{LostBlock, Unsent};
 use super::downward::{self, Downward};
 use super::errand::{Errand, Underway};
 use super::expected::Expected;
@@ -27,11 +28,14 @@ use crate::session::authenticate::{MAX_EARLY_INPUT, unless_gone};
 use crate::session::farewell::{
     Ending, LAST_WORDS, count_stalled, end_session, log_end, statement_refused,
 };
+use crate::session::loss::{Verdict, Words, judge};
+use crate::session::stakes::{Prospect, Stakes};
 use crate::session::{Departure, FrontDoor};
 use crate::state::carried::put_literal;
 use crate::wire::answer;
 use crate::wire::conversation::{Conversation, TransactionStatus};
 use crate::wire::frame::HEADER;
+use crate::wire::login::error_field;
 
 const SCRATCH: usize = 64 * 1024;
 const READS_PER_POLL: usize = 16;
@@ -55,7 +59,7 @@ thread_local! {
 
 /// How a session ended.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     Client,
     Abandoned,
     ClientLost(io::Error),
@@ -75,12 +79,14 @@ enum Step {
     /// The client's settings cannot be had any more: what the server says of
     /// them is its answer.
     NotReplayed(Bytes),
+    /// The client has said something in a block that is no more.
+    LostBlock,
     /// The session is over.
     End(End),
 }
 
 #[derive(Default)]
-struct Relay {
+pub(super) struct Relay {
     server: Option<Box<PooledServer>>,
     /// Its place in the pool's queue, while it has neither a connection nor
     /// deadlines to watch.
@@ -89,8 +95,12 @@ struct Relay {
     expected: Expected,
     upward: Upward,
     downward: Downward,
+    /// What may have been committed.
+    stakes: Stakes,
+    /// The block of which the connection was lost.
+    pub(super) block: LostBlock,
     /// Set while what the client sent is thrown away up to its Sync.
-    skipping: Option<Skipping>,
+    pub(super) skipping: Option<Skipping>,
     client_closed: bool,
     /// The connection was waited for: what the client believes of its settings
     /// is not yet made true on it.
@@ -110,7 +120,16 @@ impl Pooled {
             let step =
                 poll_fn(|cx| relay.poll(cx, &mut self.connection, &mut self.member, door)).await;
             match step {
-                Step::End(end) => break end,
+                Step::End(end) => {
+                    if let Err(end) = Box::pin(self.survive(&mut relay, door, end)).await {
+                        break end;
+                    }
+                }
+                Step::LostBlock => {
+                    if let Err(end) = Box::pin(self.answer_lost_block(&mut relay, door)).await {
+                        break end;
+                    }
+                }
                 Step::NeedsServer => {
                     if let Err(end) = Box::pin(self.bring_server(&mut relay, door)).await {
                         break end;
@@ -184,14 +203,21 @@ impl Pooled {
     }
 
     async fn farewell(self, mut relay: Relay, door: &FrontDoor, end: End, began: Instant) {
+        let words = self.last_words(&relay, &end);
         let Self { mut connection, mut member, registration } = self;
         drop(registration);
-        let told = relay.last_words(&end);
+        let told = match &words {
+            Some(Words::Ours(refusal)) => Some(refusal.clone()),
+            Some(Words::TheServers) | None => None,
+        };
         relay.let_go(&mut member, &end);
         let mut said = BytesMut::new();
         match (&end, &told) {
             (End::Stalled, _) => count_stalled(door, &member.seat),
             (End::Answered(messages), _) => said.extend_from_slice(messages),
+            _ if words == Some(Words::TheServers) => {
+                said.extend_from_slice(relay.downward.fatal.as_deref().unwrap_or_default());
+            }
             (_, Some(refusal)) => end_session(door, &mut said, &member.seat, refusal),
             _ => {}
         }
@@ -232,12 +258,12 @@ async fn answer_all(
     let mut out = BytesMut::new();
     for _ in 0..groups {
         say(&mut out);
-        answer::ready(&mut out);
+        answer::ready_in(&mut out, relay.block.status());
     }
     if skipping.awaits_sync() {
         say(&mut out);
-        relay.skipping = Some(skipping);
     }
+    relay.skipping = Some(skipping).filter(Skipping::is_under_way);
     connection.send(&out).await
 }
 
@@ -368,6 +394,17 @@ impl Relay {
         if bytes[0] == b'X' {
             return Err(Step::End(End::Client));
         }
+        if matches!(bytes[0], b'd' | b'c' | b'f') {
+            // What is left of a copy that failed: PostgreSQL ignores it, too.
+            client.input.unsplit(BytesMut::from(bytes));
+            self.skipping = Some(Skipping::discarding(message_length(&client.input), false));
+            self.skip(client);
+            return Ok(true);
+        }
+        if self.block.answers(bytes) {
+            client.input.unsplit(BytesMut::from(bytes));
+            return Err(Step::LostBlock);
+        }
         let Some(server) = member.lease_now(door) else {
             client.input.unsplit(BytesMut::from(bytes));
             self.waiting = member.queue(door);
@@ -421,25 +458,27 @@ impl Relay {
 
     /// Whether a message has come whole, or the beginning of a long one.
     fn is_worth_a_lease(&self, bytes: &[u8]) -> bool {
-        let Some(header) = bytes.first_chunk::<HEADER>() else { return false };
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-        self.skipping.is_none() && bytes.len() >= (1 + length).min(LONGEST_AWAITED)
+        self.skipping.is_none()
+            && bytes.len() >= HEADER
+            && bytes.len() >= message_length(bytes).min(LONGEST_AWAITED)
     }
 
     /// Throws away what belongs to a batch that was refused.
     fn skip(&mut self, client: &mut Connection) {
         let Some(skipping) = &mut self.skipping else { return };
-        let groups = skipping.skip(&mut client.input);
-        if !skipping.awaits_sync() {
+        let mut out = BytesMut::new();
+        if skipping.go_on(&mut client.input) {
+            answer::ready_in(&mut out, self.block.status());
+        }
+        if !skipping.is_under_way() {
             self.skipping = None;
         }
-        let mut out = BytesMut::new();
-        (0..groups).for_each(|_| answer::ready(&mut out));
         client.queue(&out);
     }
 
     fn begin(&mut self, server: Box<PooledServer>) {
         self.conversation = Conversation::after_login();
+        self.stakes.begin();
         self.server = Some(server);
     }
 
@@ -606,11 +645,16 @@ impl Relay {
         out: &mut BytesMut,
     ) -> Result<(), End> {
         let Some(server) = &mut self.server else { return Ok(()) };
+        if self.block.put_replay(out) {
+            self.expected.silence(self.conversation.group());
+            self.conversation.from_client(b'Q');
+        }
         let mut exchange = upward::Exchange {
             client: &mut member.state,
             server: &mut server.statements,
             conversation: &mut self.conversation,
             expected: &mut self.expected,
+            stakes: &mut self.stakes,
         };
         let prepared = !out.is_empty();
         let mut sending = self.upward.translate(bytes, &mut exchange, out);
@@ -683,6 +727,7 @@ impl Relay {
             conversation: &mut self.conversation,
             expected: &mut self.expected,
             errand: self.errand.as_deref_mut(),
+            stakes: &mut self.stakes,
         };
         let sending = self.downward.translate(&scratch[..read], &mut exchange, out);
         let bytes = match sending {
@@ -740,8 +785,39 @@ impl Relay {
         }
     }
 
-    /// The session is over: its connection goes back if it is clean.
-    fn let_go(&mut self, member: &mut Member, end: &End) {
+    /// What was under way that the client waits for.
+    pub(super) fn prospect(&self) -> Prospect {
+        let mut prospect = self.stakes.prospect(&self.conversation);
+        prospect.groups.retain(|group| self.expected.hears(group.number));
+        prospect
+    }
+
+    /// Whether the client is where it can hear an error.
+    pub(super) fn can_tell(&self) -> bool {
+        self.downward.is_between_messages() && !self.upward.is_garbled() && !self.client_closed
+    }
+
+    /// The SQLSTATE of the server's last words.
+    pub(super) fn fatal(&self) -> Option<&[u8]> {
+        let fatal = self.downward.fatal.as_deref()?;
+        error_field(fatal.get(HEADER..)?, b'C')
+    }
+
+    /// Forgets the connection that was lost, and what was owed on it.
+    pub(super) fn forget(&mut self, member: &mut Member) -> Unsent {
+        let (input, discarded) = self.upward.break_off();
+        self.expected.break_off(&mut member.state.statements);
+        self.conversation = Conversation::after_login();
+        self.stakes.begin();
+        self.downward = Downward::default();
+        self.unprepared = false;
+        self.errand = None;
+        Unsent { input, discarded }
+    }
+
+    /// The session is over, or goes on without this connection, which goes
+    /// back if it is clean.
+    pub(super) fn let_go(&mut self, member: &mut Member, end: &End) {
         let clean = self.conversation.is_idle() && self.is_done(member);
         match (end, self.server.is_some()) {
             (End::Server, true) => {
@@ -795,26 +871,25 @@ impl Relay {
         let timer = self.abandoned.get_or_insert_with(|| Box::pin(sleep(ABANDONED_QUERY)));
         timer.as_mut().poll(cx).map(|()| Step::End(End::Abandoned))
     }
+}
 
-    fn last_words(&self, end: &End) -> Option<Refusal> {
-        let can_tell =
-            self.downward.is_between_messages() && !self.upward.is_garbled() && !self.client_closed;
-        let refusal = match end {
+impl Pooled {
+    fn last_words(&self, relay: &Relay, end: &End) -> Option<Words> {
+        let words = match end {
             End::Client | End::Abandoned | End::ClientLost(_) | End::Stalled | End::Answered(_) => {
-                None
+                return None;
             }
-            End::Ordered(refusal) => Some(refusal.clone()),
-            End::Preparation => Some(Refusal::ServerLogin(ServerLoginFailure::Broken)),
-            End::Server | End::ServerLost(_) if self.conversation.ended_in_error() => None,
-            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_idle() => {
-                Some(Refusal::ServerLost)
+            End::Ordered(refusal) => Words::Ours(refusal.clone()),
+            End::Preparation => Words::Ours(Refusal::ServerLogin(ServerLoginFailure::Broken)),
+            End::Server | End::ServerLost(_) | End::Superseded => {
+                let prospect = relay.prospect();
+                match judge(&self.loss(relay, &prospect)) {
+                    Verdict::Ends(words) => words,
+                    Verdict::GoesOn(_) => return None,
+                }
             }
-            End::Server | End::ServerLost(_) | End::Superseded if self.conversation.is_quiet() => {
-                Some(Refusal::TransactionLost)
-            }
-            End::Server | End::ServerLost(_) | End::Superseded => Some(Refusal::OutcomeUnknown),
         };
-        refusal.filter(|_| can_tell)
+        Some(words).filter(|_| relay.can_tell())
     }
 }
 
@@ -843,6 +918,12 @@ fn read_ahead(
         }
         Poll::Ready(Err(error)) => Err(Step::End(End::ClientLost(error))),
     }
+}
+
+/// The length of the message whose header these bytes begin with.
+fn message_length(bytes: &[u8]) -> usize {
+    let header = bytes.first_chunk::<HEADER>().copied().unwrap_or_default();
+    1 + u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
 }
 
 fn sent(poll: Poll<io::Result<()>>) -> io::Result<bool> {

@@ -13,6 +13,7 @@ use super::client_state::ClientState;
 use super::expected::{Expected, Owed, Reply};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
+use crate::session::stakes::Stakes;
 use crate::state::statements::{
     SHARED_PREFIX, ServerStatements, Statement, StatementId, Unnamed, shared_name,
 };
@@ -41,6 +42,8 @@ pub struct Exchange<'a> {
     pub conversation: &'a mut Conversation,
     /// What the server owes.
     pub expected: &'a mut Expected,
+    /// What may have been committed.
+    pub stakes: &'a mut Stakes,
 }
 
 /// The client's stream between two reads.
@@ -68,6 +71,13 @@ impl Upward {
     #[must_use]
     pub fn is_between_messages(&self) -> bool {
         self.partial.is_empty() && self.passing == 0
+    }
+
+    /// Ends the stream towards one server. Returns the beginning of a message
+    /// that it has not got, and how much is to come of one whose beginning it
+    /// has got.
+    pub fn break_off(&mut self) -> (BytesMut, usize) {
+        (std::mem::take(&mut self.partial), std::mem::take(&mut self.passing))
     }
 
     /// Whether the stream has stopped making sense.
@@ -121,10 +131,12 @@ impl Upward {
                 run.at = input.len();
                 break;
             }
+            let group = exchange.conversation.group();
             let Some(used) = self.message(rest, exchange, &mut run) else {
                 self.partial.extend_from_slice(rest);
                 break;
             };
+            exchange.stakes.sent(group, rest);
             run.at += used;
         }
         run.finish()
@@ -305,7 +317,7 @@ fn make_real(name: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut R
     if simple {
         put_message(out, b'S', &[]);
         exchange.conversation.from_client(b'S');
-        exchange.expected.silence(group);
+        exchange.expected.silence_vital(group);
     }
     true
 }
@@ -648,44 +660,89 @@ fn put_message(out: &mut BytesMut, kind: u8, parts: &[&[u8]]) {
     }
 }
 
+/// Appends a simple query.
+pub fn put_query(out: &mut BytesMut, sql: &[u8]) {
+    put_message(out, b'Q', &[sql, b"\0"]);
+}
+
 /// Throws away what a refused client has sent up to the ends of its groups
 /// (decision 29): counts the groups, and keeps what is not complete.
 #[derive(Debug, Default)]
 pub struct Skipping {
     /// Messages of the extended protocol have come whose Sync has not.
     in_batch: bool,
+    /// Bytes still to come of a message that is thrown away.
+    passing: usize,
 }
 
 impl Skipping {
-    /// Takes whole messages off the input; returns how many `ReadyForQuery` the
+    /// Throws away the rest of a message, and perhaps of a batch.
+    #[must_use]
+    pub fn discarding(passing: usize, in_batch: bool) -> Self {
+        Self { in_batch, passing }
+    }
+
+    /// Takes the groups off the input; returns how many `ReadyForQuery` the
     /// client waits for. An incomplete message stays, and so does everything
     /// behind the last group that is complete, unless a batch was begun: its
     /// end must be awaited.
     pub fn skip(&mut self, input: &mut BytesMut) -> usize {
-        let mut groups = 0;
-        while let Some(header) = input.first_chunk::<HEADER>() {
-            let total = 1 + read_length(*header);
-            if input.len() < total {
-                break;
-            }
-            match header[0] {
-                b'X' => break,
-                b'Q' | b'F' if !self.in_batch => groups += 1,
-                b'S' => {
-                    groups += 1;
-                    self.in_batch = false;
-                }
-                b'P' | b'B' | b'E' | b'D' | b'C' | b'H' => self.in_batch = true,
-                _ => {}
-            }
-            input.advance(total);
+        std::iter::from_fn(|| self.message(input)).filter(|ends_group| *ends_group).count()
+    }
+
+    /// Takes one group off the input. Returns whether the client waits for its
+    /// `ReadyForQuery`; if not, its end must be awaited.
+    pub fn skip_group(&mut self, input: &mut BytesMut) -> bool {
+        std::iter::from_fn(|| self.message(input)).any(|ends_group| ends_group)
+    }
+
+    /// Takes off the input what is left of a message and of a batch. Returns
+    /// whether the batch's Sync has come.
+    pub fn go_on(&mut self, input: &mut BytesMut) -> bool {
+        self.pass(input);
+        self.in_batch && self.skip_group(input)
+    }
+
+    /// Takes a message off the input, or the first bytes of a long one.
+    /// Returns whether it ends a group; nothing if there is no message, or it
+    /// is Terminate.
+    fn message(&mut self, input: &mut BytesMut) -> Option<bool> {
+        self.pass(input);
+        let header = input.first_chunk::<HEADER>()?;
+        let (kind, total) = (header[0], 1 + read_length(*header));
+        if kind == b'X' || (input.len() < total && total <= LONGEST_NAMES) {
+            return None;
         }
-        groups
+        let ends_group = match kind {
+            b'S' => true,
+            b'Q' | b'F' => !self.in_batch,
+            _ => false,
+        };
+        match kind {
+            b'S' => self.in_batch = false,
+            b'P' | b'B' | b'E' | b'D' | b'C' | b'H' => self.in_batch = true,
+            _ => {}
+        }
+        self.passing = total;
+        self.pass(input);
+        Some(ends_group)
+    }
+
+    fn pass(&mut self, input: &mut BytesMut) {
+        let passed = self.passing.min(input.len());
+        input.advance(passed);
+        self.passing -= passed;
     }
 
     /// Whether a Sync is still to come.
     #[must_use]
     pub fn awaits_sync(&self) -> bool {
         self.in_batch
+    }
+
+    /// Whether anything is still to be thrown away.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.in_batch || self.passing > 0
     }
 }
