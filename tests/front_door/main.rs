@@ -23,4 +23,5 @@ mod refusals;
 mod relay;
 mod session_state;
 mod timeouts;
+mod topology;
 mod vector;

@@ -30,6 +30,7 @@ mod reference;
 mod routing;
 mod section;
 mod service;
+mod store;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub use process::{
 };
 pub use routing::{Domain, InvalidDomain, Routing};
 pub use service::{Management, Service};
+pub use store::{Etcd, InvalidUrl, Store, Url};
 pub use tls::{CertificateFiles, Tls, TlsMode};
 
 use declared::Declared;

@@ -92,7 +92,7 @@ fn the_values_shown_are_the_defaults() {
 #[test]
 fn the_service_shown_has_the_defaults_of_a_service() {
     let directory = directory();
-    let shown = uncommented().replace("node_ca = ", "#node_ca = ");
+    let shown = uncommented().replace("node_ca = ", "#node_ca = ").replace("\nca = ", "\n#ca = ");
     let shown = settings(&shown, directory.path());
     let default = r#"
         [[services]]

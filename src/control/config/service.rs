@@ -10,6 +10,7 @@ use super::files::{Password, ReadableFile};
 use super::plans::Plans;
 use super::reading::Place;
 use super::section::Section;
+use super::store::{self, Store};
 use super::wording;
 use crate::directory::{ClientLimits, Pooling};
 use crate::domain::allowlist::AllowEntry;
@@ -35,6 +36,8 @@ pub struct Service {
     pub node_ca: Option<PathBuf>,
     /// How connections to its nodes are pooled.
     pub pooling: Pooling,
+    /// Who says which node leads.
+    pub store: Store,
     /// The role for lookups and probes.
     pub management: Management,
 }
@@ -74,6 +77,7 @@ pub(super) fn read(
     let node_tls = section.choice("node_tls", &NODE_TLS, NodeTls::Prefer);
     let node_ca = node_ca(section, node_tls);
     let pooling = pooling(section);
+    let store = section.section("topology", |section| store::read(section, name.as_ref()));
     let management = section.section("management", management);
     Some(Service {
         name: name?,
@@ -84,6 +88,7 @@ pub(super) fn read(
         node_tls,
         node_ca,
         pooling,
+        store,
         management: management?,
     })
 }

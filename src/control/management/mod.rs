@@ -22,6 +22,7 @@ mod asking;
 mod condition;
 mod error;
 mod inspect;
+mod leadership;
 mod link;
 mod lookup;
 mod node;
@@ -72,6 +73,8 @@ use service::{Common, Memory, ServiceWatch, Tasks};
 pub struct Settings {
     /// The management role of each service.
     pub roles: HashMap<ServiceName, Arc<config::Management>>,
+    /// Who says which node leads, of the services that have somebody.
+    pub stores: HashMap<ServiceName, Arc<config::Store>>,
     /// `[timeouts]`.
     pub timeouts: Timeouts,
 }
@@ -81,8 +84,12 @@ impl From<&config::Settings> for Settings {
         let role = |service: &config::Service| {
             (service.name.clone(), Arc::new(service.management.clone()))
         };
+        let with_store = settings.services.iter().filter(|service| service.store.is_there());
+        let store =
+            |service: &config::Service| (service.name.clone(), Arc::new(service.store.clone()));
         Self {
             roles: settings.services.iter().map(role).collect(),
+            stores: with_store.map(store).collect(),
             timeouts: settings.timeouts.clone(),
         }
     }
@@ -101,6 +108,7 @@ struct Shared {
     dialer: Dialer,
     runtime: Handle,
     roles: Mutex<HashMap<ServiceName, Arc<config::Management>>>,
+    stores: Mutex<HashMap<ServiceName, Arc<config::Store>>>,
     /// Read for every login, replaced when services change.
     services: ArcSwap<HashMap<ServiceName, Arc<Watched>>>,
     condemned: Mutex<Condemned>,
@@ -136,6 +144,7 @@ impl Management {
             dialer: Dialer::default(),
             runtime,
             roles: Mutex::new(settings.roles),
+            stores: Mutex::new(settings.stores),
             services: ArcSwap::default(),
             condemned: Mutex::default(),
         });
@@ -155,6 +164,7 @@ impl Management {
     pub fn update(&self, settings: Settings) {
         self.shared.common.timeouts.store(Arc::new(settings.timeouts));
         *lock(&self.shared.roles) = settings.roles;
+        *lock(&self.shared.stores) = settings.stores;
         self.shared.follow();
     }
 
@@ -222,9 +232,12 @@ impl Shared {
                 tracing::debug!(service = %name, "a service without a management role is not watched");
                 continue;
             };
+            let store = lock(&self.stores).get(name).cloned();
             let watched = match before.get(name) {
-                Some(watched) if watched.watch.fits(service, role) => Arc::clone(watched),
-                known => self.begin(service, role, known.map(|known| &*known.watch)),
+                Some(watched) if watched.watch.fits(service, role, store.as_deref()) => {
+                    Arc::clone(watched)
+                }
+                known => self.begin(service, role, store, known.map(|known| &*known.watch)),
             };
             services.insert(name.clone(), watched);
         }
@@ -241,6 +254,7 @@ impl Shared {
         &self,
         service: &Service,
         role: &Arc<config::Management>,
+        store: Option<Arc<config::Store>>,
         known: Option<&ServiceWatch>,
     ) -> Arc<Watched> {
         let node = |node: &Arc<Node>| {
@@ -252,12 +266,15 @@ impl Shared {
             })
         };
         let memory = known.map(|known| Arc::clone(&known.memory));
+        let memory = memory.unwrap_or_else(|| self.memory(&service.name));
+        memory.led_by(store.as_deref());
         let watch = Arc::new(ServiceWatch {
             name: service.name.clone(),
             kind: service.kind,
             promised: service.plan.max_connections.get(),
             nodes: service.nodes.iter().map(node).collect(),
-            memory: memory.unwrap_or_else(|| self.memory(&service.name)),
+            memory,
+            store,
             common: Arc::clone(&self.common),
         });
         let _on_control = self.runtime.enter();

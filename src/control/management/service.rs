@@ -43,6 +43,8 @@ pub(super) struct Memory {
     pub(super) throne: Mutex<Throne>,
     /// What the service's store says of the leader.
     pub(super) leadership: Mutex<Leadership>,
+    /// There is reason to ask the store.
+    pub(super) doubted: Arc<Notify>,
     /// Where the primary was lately.
     pub(super) history: Mutex<History>,
 }
@@ -56,6 +58,7 @@ impl Memory {
             needed_at: Mutex::new(now),
             throne: Mutex::new(Throne::new(reign, now)),
             leadership: Mutex::new(Leadership::ByTimeline),
+            doubted: Arc::default(),
             history: Mutex::default(),
         }
     }
@@ -63,6 +66,17 @@ impl Memory {
     /// A client was there at this time.
     pub(super) fn needed(&self, at: Instant) {
         *lock(&self.needed_at) = at;
+    }
+
+    /// The service has this store from now on. What another one has said
+    /// counts until this one answers.
+    pub(super) fn led_by(&self, store: Option<&config::Store>) {
+        let mut leadership = lock(&self.leadership);
+        match (&*leadership, store) {
+            (_, None) => *leadership = Leadership::ByTimeline,
+            (Leadership::ByTimeline, Some(_)) => *leadership = Leadership::Vacant,
+            _ => {}
+        }
     }
 
     fn idle(&self) -> Duration {
@@ -79,12 +93,19 @@ pub(super) struct ServiceWatch {
     pub(super) promised: u32,
     pub(super) nodes: Vec<Arc<NodeWatch>>,
     pub(super) memory: Arc<Memory>,
+    /// Who says which node leads; none: timelines decide.
+    pub(super) store: Option<Arc<config::Store>>,
     pub(super) common: Arc<Common>,
 }
 
 impl ServiceWatch {
     /// Whether this is the watch of such a service, for such a role.
-    pub(super) fn fits(&self, service: &Service, role: &config::Management) -> bool {
+    pub(super) fn fits(
+        &self,
+        service: &Service,
+        role: &config::Management,
+        store: Option<&config::Store>,
+    ) -> bool {
         let same_nodes = self.nodes.len() == service.nodes.len()
             && self
                 .nodes
@@ -92,6 +113,7 @@ impl ServiceWatch {
                 .zip(&service.nodes)
                 .all(|(watch, node)| watch.link.leads_to(node, role));
         same_nodes
+            && self.store.as_deref() == store
             && self.kind == service.kind
             && self.promised == service.plan.max_connections.get()
     }
@@ -106,6 +128,11 @@ impl ServiceWatch {
         let mut tasks: Vec<_> = watching.collect();
         let service = Arc::clone(self);
         tasks.push(tokio::spawn(async move { service.answer_questions().await }).abort_handle());
+        if let Some(store) = self.store.clone() {
+            let service = Arc::clone(self);
+            let following = async move { service.follow_leader(&store).await };
+            tasks.push(tokio::spawn(following).abort_handle());
+        }
         Tasks(tasks)
     }
 
@@ -192,6 +219,7 @@ impl ServiceWatch {
 
     /// Has all nodes looked at as soon as they may be.
     pub(super) fn wake(&self) {
+        self.memory.doubted.notify_one();
         self.nodes.iter().for_each(|node| node.wake());
     }
 }

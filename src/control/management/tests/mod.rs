@@ -99,6 +99,7 @@ fn service(kind: Kind, nodes: Vec<Arc<Node>>) -> Service {
 fn settings(role: config::Management) -> Settings {
     Settings {
         roles: [(name(), Arc::new(role))].into(),
+        stores: HashMap::new(),
         timeouts: Timeouts {
             client_login: Duration::from_secs(60),
             drain: Duration::from_secs(30),

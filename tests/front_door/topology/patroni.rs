@@ -1,0 +1,1 @@
+//! Three nodes under a real Patroni with a real etcd.
