@@ -56,8 +56,7 @@ fn e01_an_old_primary_that_stays_up_or_comes_back_gets_no_client() {
 fn restarted(mut stage: Stage) -> Stage {
     let (postern, runtimes) = (stage.postern.take().unwrap(), stage.runtimes.take().unwrap());
     runtimes.control.block_on(postern.stop());
-    runtimes.data.shutdown_background();
-    runtimes.control.shutdown_background();
+    runtimes.shutdown_background();
     let settings = stage.settings();
     let runtimes = Runtimes::new(&settings).unwrap();
     let config = stage.config_path();
@@ -83,11 +82,13 @@ fn e03_a_service_without_a_primary_heals_and_nodes_come_and_go_by_reload() {
     let reload = |nodes: &[&Cluster]| {
         let addresses: Vec<_> = nodes.iter().map(|n| format!("\"{}\"", n.address())).collect();
         stage.edit_configuration(|text| {
-            let line = |line: &str| match line.starts_with("nodes = ") {
-                true => format!("nodes = [{}]", addresses.join(", ")),
-                false => line.to_owned(),
-            };
-            text.lines().map(line).collect::<Vec<_>>().join("\n")
+            let nodes = format!("nodes = [{}]", addresses.join(", "));
+            let others = text.lines().filter(|line| !line.starts_with("nodes = "));
+            let lines = others.flat_map(|line| match line {
+                "name = \"orders\"" => vec![line, &nodes],
+                other => vec![other],
+            });
+            lines.collect::<Vec<_>>().join("\n")
         });
         stage.block_on(stage.postern().reload()).unwrap();
     };
