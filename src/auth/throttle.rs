@@ -15,8 +15,9 @@ use crate::domain::address::ClientNetwork;
 const BURST: u32 = 5;
 /// The time in which a token comes back.
 const REFILL: Duration = Duration::from_secs(1);
-/// The longest wait, however many logins failed.
-const MAX_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait, however many logins failed: as many guesses side by side
+/// as one address may have connections that are not authenticated.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Buckets kept at most.
 const MAX_BUCKETS: usize = 100_000;
 
@@ -40,6 +41,24 @@ impl Throttle {
         };
         let missing = full_at.saturating_duration_since(now);
         missing.saturating_sub(REFILL * (BURST - 1)).min(MAX_WAIT)
+    }
+
+    /// How long this one must wait before he is heard, which he has to pay for
+    /// now if it is not nothing: so those who come side by side wait for each
+    /// other. Who did not fail in the end gets it [back](Self::give_back).
+    pub fn charge(&mut self, suspect: &Suspect, now: Instant) -> Duration {
+        let wait = self.wait(suspect, now);
+        if !wait.is_zero() {
+            self.failed(suspect.clone(), now);
+        }
+        wait
+    }
+
+    /// He paid and did not fail.
+    pub fn give_back(&mut self, suspect: &Suspect) {
+        if let Some(full_at) = self.full_at.get_mut(suspect) {
+            *full_at = full_at.checked_sub(REFILL).unwrap_or(*full_at);
+        }
     }
 
     /// A login failed.
@@ -85,6 +104,18 @@ mod tests {
             assert_eq!(wait, Duration::from_secs(seconds));
         }
         assert_eq!(throttle.wait(&suspect(1, "bob"), now + Duration::from_secs(3)), Duration::ZERO);
+    }
+
+    #[test]
+    fn guesses_side_by_side_are_as_slow_as_one_after_the_other() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        (0..BURST).for_each(|_| throttle.failed(suspect(1, "bob"), now));
+        let waits: Vec<_> = (0..30).map(|_| throttle.charge(&suspect(1, "bob"), now)).collect();
+        assert!(waits.windows(2).all(|pair| pair[1] == pair[0] + REFILL), "{waits:?}");
+        (0..30).for_each(|_| throttle.give_back(&suspect(1, "bob")));
+        assert_eq!(throttle.wait(&suspect(1, "bob"), now), waits[0], "nothing is left of them");
+        assert_eq!(throttle.charge(&suspect(2, "bob"), now), Duration::ZERO);
+        assert_eq!(throttle.charge(&suspect(2, "bob"), now), Duration::ZERO);
     }
 
     #[test]

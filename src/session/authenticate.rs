@@ -70,10 +70,9 @@ impl Admitted {
     }
 
     async fn exchange(&mut self, door: &FrontDoor) -> Result<(Keys, Proven), Departure> {
-        let suspect = self.suspect();
-        let wait = door.guesses.wait(&suspect);
-        if !wait.is_zero() {
-            self.patiently(tokio::time::sleep(wait)).await?;
+        let guess = door.guesses.attempt(self.suspect());
+        if !guess.wait.is_zero() {
+            self.patiently(tokio::time::sleep(guess.wait)).await?;
         }
         let (candidate, no_verifier) = self.candidate(door).await?;
         let keys_of = candidate.clone();
@@ -82,7 +81,7 @@ impl Admitted {
             Err(Sasl::Departure(departure)) => return Err(departure),
             Err(Sasl::Failure(failure)) => {
                 if failure == Failure::Password {
-                    door.guesses.failed(suspect);
+                    guess.was_wrong();
                     self.report(door, no_verifier);
                 }
                 return Err(failure.refusal(&self.user()).into());

@@ -119,16 +119,52 @@ impl Guesses {
     /// How long this one must wait.
     #[must_use]
     pub fn wait(&self, suspect: &Suspect) -> Duration {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .wait(suspect, std::time::Instant::now())
+        self.lock().wait(suspect, std::time::Instant::now())
     }
 
     /// He guessed wrong.
     pub fn failed(&self, suspect: Suspect) {
         let now = std::time::Instant::now();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).failed(suspect, now);
+        self.lock().failed(suspect, now);
+    }
+
+    /// The right to one guess, after a wait.
+    pub fn attempt(&self, suspect: Suspect) -> Guess<'_> {
+        let wait = self.lock().charge(&suspect, std::time::Instant::now());
+        Guess { guesses: self, suspect, wait }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Throttle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One guess. Whoever had to wait has paid for it; unless it was wrong, he gets
+/// that back by `Drop`.
+#[derive(Debug)]
+#[must_use]
+pub struct Guess<'a> {
+    guesses: &'a Guesses,
+    suspect: Suspect,
+    /// How long to wait before it is looked at.
+    pub wait: Duration,
+}
+
+impl Guess<'_> {
+    /// It was wrong.
+    pub fn was_wrong(mut self) {
+        if self.wait.is_zero() {
+            self.guesses.failed(self.suspect.clone());
+        }
+        self.wait = Duration::ZERO;
+    }
+}
+
+impl Drop for Guess<'_> {
+    fn drop(&mut self) {
+        if !self.wait.is_zero() {
+            self.guesses.lock().give_back(&self.suspect);
+        }
     }
 }
 
