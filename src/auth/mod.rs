@@ -6,6 +6,7 @@
 //! computation: no sockets, no clock; time and randomness are arguments.
 
 pub mod client;
+pub mod credential;
 pub mod freshness;
 pub mod mock;
 pub mod scram;

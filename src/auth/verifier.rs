@@ -106,6 +106,10 @@ pub trait VerifierSource: Send + Sync {
     /// `verifier_max_age` old.
     fn lookup<'a>(&'a self, service: &'a ServiceName, role: &'a str) -> LookupFuture<'a>;
 
+    /// What was known of a role lately, if a node could be asked; asked anew
+    /// for the next time. Unlike a lookup it is no sign of a client.
+    fn recheck(&self, service: &ServiceName, role: &str) -> Option<Lookup>;
+
     /// A client's proof did not match what the last lookup said: the next one
     /// asks again, as often as a role may be asked for.
     fn doubt(&self, service: &ServiceName, role: &str);

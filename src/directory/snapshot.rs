@@ -60,6 +60,8 @@ pub struct Pooling {
     pub pool_size: Option<u32>,
     /// Slots that sessions leave to the pools.
     pub pooled_reserve: u32,
+    /// Connections that each pool with a client keeps at least.
+    pub min_pool_size: u32,
     /// Prepared statements kept on a server connection.
     pub max_prepared_statements: usize,
     /// How long an idle connection is kept; none: for ever.
@@ -97,6 +99,7 @@ impl Default for Pooling {
         Self {
             pool_size: None,
             pooled_reserve: 0,
+            min_pool_size: 0,
             max_prepared_statements: 200,
             server_idle_timeout: Some(Duration::from_secs(600)),
             server_lifetime: Some(Duration::from_secs(3600)),

@@ -28,6 +28,9 @@ pub struct Connection {
     /// Read, and not yet used.
     pub input: BytesMut,
     output: BytesMut,
+    /// An error has come: after it the system reports the end of the stream,
+    /// which the peer did not say.
+    broken: Option<io::ErrorKind>,
 }
 
 /// What TLS agreed on with a client.
@@ -49,6 +52,7 @@ impl Connection {
             transport: Transport::Plain(socket),
             input: BytesMut::new(),
             output: BytesMut::new(),
+            broken: None,
         }
     }
 
@@ -106,15 +110,16 @@ impl Connection {
         self.transport.sever();
     }
 
-    /// Reads and throws away until the peer closes.
+    /// Reads and throws away until the peer closes. Once an error has come it is
+    /// told again: nobody knows any more what the peer has said.
     ///
     /// # Errors
     /// As the socket and rustls.
     pub async fn read_to_end(&mut self) -> io::Result<()> {
         self.input = BytesMut::new();
         let mut scratch = vec![0; LOGIN_READ];
-        while poll_fn(|cx| self.transport.poll_fill(cx, &mut scratch)).await? > 0 {}
-        Ok(())
+        while self.broken.is_none() && poll_fn(|cx| self.poll_fill(cx, &mut scratch)).await? > 0 {}
+        self.broken.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     /// Whether something is still to be sent.
@@ -128,7 +133,8 @@ impl Connection {
     #[inline]
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
-            match ready!(self.transport.poll_drain(cx, &self.output))? {
+            let drained = ready!(self.transport.poll_drain(cx, &self.output));
+            match drained.inspect_err(|error| self.broken = Some(error.kind()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 taken => self.output.advance(taken),
             }
@@ -147,7 +153,11 @@ impl Connection {
         cx: &mut Context<'_>,
         scratch: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.transport.poll_fill(cx, scratch)
+        let filled = self.transport.poll_fill(cx, scratch);
+        if let Poll::Ready(Err(error)) = &filled {
+            self.broken = Some(error.kind());
+        }
+        filled
     }
 
     /// Sends as much as the peer takes at once and keeps the rest. Nothing may
@@ -161,7 +171,10 @@ impl Connection {
             match self.transport.poll_drain(cx, bytes) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(taken)) => bytes = &bytes[taken..],
-                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Err(error)) => {
+                    self.broken = Some(error.kind());
+                    return Err(error);
+                }
                 Poll::Pending => {
                     self.output.extend_from_slice(bytes);
                     break;
@@ -221,6 +234,7 @@ impl Connection {
             transport: Transport::Tls(Box::new(stream)),
             input: BytesMut::new(),
             output: BytesMut::new(),
+            broken: None,
         }
     }
 

@@ -12,12 +12,17 @@
 //! A connection whose node has lost its role hears nothing more: it is severed,
 //! and the management connection says when its backend is gone.
 //!
+//! A reset is no EOF: a firewall that has forgotten the connection sends one as
+//! well, while the backend knows nothing. Then the process is asked for. Only a
+//! login that has told no process id is believed to have ended with a reset.
+//!
 //! PostgreSQL leaves shared memory before it closes the socket, so a slot that
 //! is freed at EOF is never one too many in `pg_stat_activity`.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -34,6 +39,10 @@ use crate::wire::login::TERMINATE;
 
 /// Between two attempts to end a backend by force.
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest that a login may take on a server.
+const LONGEST_LOGIN: Duration = Duration::from_secs(600);
+/// Between two cancel requests for what a client has left behind.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 
 /// What the management connection says about a backend it was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +60,18 @@ pub type ReaperFuture<'a> = Pin<Box<dyn Future<Output = ReaperAnswer> + Send + '
 
 /// Ends backends by force: the management connection does it.
 pub trait BackendReaper: Send + Sync {
-    /// Terminates a backend of Postern's if it is still there.
-    fn terminate<'a>(&'a self, node: &'a Node, process_id: u32) -> ReaperFuture<'a>;
+    /// Terminates a backend of Postern's if it is still there, and was there at
+    /// this time: a younger process has only been given the same id.
+    fn terminate<'a>(
+        &'a self,
+        node: &'a Node,
+        process_id: u32,
+        since: std::time::Instant,
+    ) -> ReaperFuture<'a>;
 }
+
+/// A backend's process id, or 0, and when it was there.
+type Met = (u32, std::time::Instant);
 
 /// Closes connections on the data path's runtime.
 #[derive(Clone)]
@@ -61,7 +79,8 @@ pub struct Closer {
     dialer: Dialer,
     reaper: Arc<dyn BackendReaper>,
     runtime: Handle,
-    close_timeout: Duration,
+    /// In milliseconds.
+    close_timeout: Arc<AtomicU64>,
     terminated: IntCounter,
 }
 
@@ -77,6 +96,8 @@ pub struct Leftover {
     pub lead: Lead,
     /// The backend at its end, or 0 if the login did not come that far.
     pub process_id: u32,
+    /// When the backend was there.
+    pub since: std::time::Instant,
     /// Set if a query may be under way that nobody waits for.
     pub cancel: Option<Arc<Backend>>,
 }
@@ -92,7 +113,15 @@ impl Closer {
         close_timeout: Duration,
         terminated: IntCounter,
     ) -> Self {
-        Self { dialer, reaper, runtime, close_timeout, terminated }
+        let closer = Self { dialer, reaper, runtime, close_timeout: Arc::default(), terminated };
+        closer.set_close_timeout(close_timeout);
+        closer
+    }
+
+    /// Servers that are told to close from now on get this long.
+    pub fn set_close_timeout(&self, close_timeout: Duration) {
+        let millis = u64::try_from(close_timeout.as_millis()).unwrap_or(u64::MAX);
+        self.close_timeout.store(millis, Ordering::Relaxed);
     }
 
     /// Takes a connection over. Returns at once; the slot is free when the
@@ -104,17 +133,20 @@ impl Closer {
     }
 
     async fn see_off(&self, leftover: Leftover) {
-        let Leftover { mut connection, slot, lead, process_id, cancel } = leftover;
+        let Leftover { mut connection, slot, lead, process_id, since, cancel } = leftover;
+        let backend = (process_id, since);
         let Lead { node, tenure } = lead;
         let orderly = async {
-            let deadline = Instant::now() + self.close_timeout;
-            if let Some(backend) = cancel {
-                self.cancel(&backend, deadline).await;
+            let close_within = Duration::from_millis(self.close_timeout.load(Ordering::Relaxed));
+            let deadline = Instant::now() + close_within;
+            if let Some(backend) = &cancel {
+                self.cancel(backend, deadline).await;
             }
             // A server that reads no more still has to be waited for.
             let _ = timeout_at(deadline, say_goodbye(&mut connection)).await;
-            if timeout_at(deadline, connection.read_to_end()).await.is_err() {
-                self.insist(&mut connection, &node, process_id).await;
+            let reading = self.read_to_end(&mut connection, cancel.as_deref());
+            if !matches!(timeout_at(deadline, reading).await, Ok(Ok(()))) {
+                self.insist(&mut connection, &node, backend).await;
             }
         };
         tokio::select! {
@@ -123,24 +155,41 @@ impl Closer {
             () = orderly => return drop(slot),
         }
         connection.sever();
-        self.wait_until_gone(&node, process_id).await;
+        self.wait_until_gone(&node, backend).await;
         drop(slot);
     }
 
     /// Waits for a backend whose node has lost its role, and whose connection
     /// was severed: a busy one notices only when it has something to say. A
     /// node that does not answer takes its slots with it (decision 8).
-    async fn wait_until_gone(&self, node: &Node, process_id: u32) {
+    async fn wait_until_gone(&self, node: &Node, (process_id, since): Met) {
         if process_id == 0 {
             return;
         }
         loop {
             let retry_at = Instant::now() + RETRY;
-            match self.reaper.terminate(node, process_id).await {
+            match self.reaper.terminate(node, process_id, since).await {
                 ReaperAnswer::Gone | ReaperAnswer::Unreachable => return,
                 ReaperAnswer::Told => self.terminated.inc(),
             }
             sleep_until(retry_at).await;
+        }
+    }
+
+    /// Reads to the end. Where one query was cancelled the next one of a
+    /// pipeline begins, so the request is repeated meanwhile.
+    async fn read_to_end(
+        &self,
+        connection: &mut Connection,
+        cancel: Option<&Backend>,
+    ) -> io::Result<()> {
+        let mut reading = pin!(connection.read_to_end());
+        let Some(backend) = cancel else { return reading.await };
+        loop {
+            if let Ok(end) = timeout(CANCEL_AGAIN, &mut reading).await {
+                return end;
+            }
+            self.cancel(backend, Instant::now() + RETRY).await;
         }
     }
 
@@ -151,40 +200,38 @@ impl Closer {
         }
     }
 
+    /// A login that did not get so far as to tell its process id is ended by the
+    /// server's own `authentication_timeout`, whose longest value is this.
+    async fn outlast_login(connection: &mut Connection) {
+        let end = timeout(LONGEST_LOGIN, connection.read_to_end()).await;
+        if matches!(&end, Ok(Err(error)) if error.kind() != io::ErrorKind::ConnectionReset) {
+            sleep_until(Instant::now() + LONGEST_LOGIN).await;
+        }
+    }
+
     /// Reads on while the backend is told to end once a second. The slot is
     /// held as long as it may be there: also when its node does not answer.
-    async fn insist(&self, connection: &mut Connection, node: &Node, process_id: u32) {
+    async fn insist(&self, connection: &mut Connection, node: &Node, (process_id, since): Met) {
+        if process_id == 0 {
+            return Self::outlast_login(connection).await;
+        }
         loop {
-            // A login that did not get so far as to tell its process id is
-            // ended by the server's own authentication_timeout.
-            if process_id != 0 {
-                let answer = self.reaper.terminate(node, process_id).await;
-                tracing::info!(
-                    service = %node.service, node = %node.address, process_id, ?answer,
-                    "a server process had not closed in time and is being terminated"
-                );
-                match answer {
-                    ReaperAnswer::Gone => return,
-                    ReaperAnswer::Told => self.terminated.inc(),
-                    ReaperAnswer::Unreachable => {}
-                }
+            let answer = self.reaper.terminate(node, process_id, since).await;
+            tracing::info!(
+                service = %node.service, node = %node.address, process_id, ?answer,
+                "a server process had not closed in time and is being terminated"
+            );
+            match answer {
+                ReaperAnswer::Gone => return,
+                ReaperAnswer::Told => self.terminated.inc(),
+                ReaperAnswer::Unreachable => {}
             }
             let retry_at = Instant::now() + RETRY;
-            if is_closed(timeout(RETRY, connection.read_to_end()).await.ok()) {
+            if matches!(timeout(RETRY, connection.read_to_end()).await, Ok(Ok(()))) {
                 return;
             }
             sleep_until(retry_at).await;
         }
-    }
-}
-
-/// EOF, or the reset that a process sends whose input was not read to its end.
-/// Any other error, a time-out of the network among them, says nothing.
-fn is_closed(read: Option<io::Result<()>>) -> bool {
-    match read {
-        Some(Ok(())) => true,
-        Some(Err(error)) => error.kind() == io::ErrorKind::ConnectionReset,
-        None => false,
     }
 }
 

@@ -6,12 +6,15 @@
 //! runtime says that there is something to read, so a tick over connections
 //! that are silent costs no system call; a lease looks the same way.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::ledger::PoolId;
 use super::pooled::PooledServer;
 use super::slots::Slots;
+use super::spares::{Opener, replenish};
 use crate::directory::{Directory, Roster};
 use crate::wire::frame::Scanner;
 
@@ -21,17 +24,20 @@ const TICK: Duration = Duration::from_millis(250);
 const SCRATCH: usize = 4096;
 
 /// Looks after the idle connections of all nodes until it is dropped.
-pub async fn keep(slots: Slots) {
+pub async fn keep(slots: Slots, directory: Arc<Directory>, opener: Opener) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
         let now = Instant::now();
         for node in slots.all() {
-            node.close_idle(|server| !is_usable(server, now));
+            let deserted = node.deserted();
+            node.close_idle(|server| !is_usable(server, now, &deserted));
+            node.forget_unused();
             if let Some(since) = now.checked_sub(TICK) {
                 node.remind_waiting(since);
             }
         }
+        replenish(&slots, &directory, &opener);
     }
 }
 
@@ -51,10 +57,12 @@ pub async fn follow_successions(directory: Arc<Directory>, roster: Roster, slots
 }
 
 /// Whether an idle connection may be used: alive, and not too old.
-fn is_usable(server: &mut PooledServer, now: Instant) -> bool {
+fn is_usable(server: &mut PooledServer, now: Instant, deserted: &HashSet<PoolId>) -> bool {
     let expired = server.expires.is_some_and(|expires| expires <= now);
     let unused = server.idle_timeout.is_some_and(|most| now - server.idle_since >= most);
-    !expired && !unused && is_silent(server)
+    let unwanted =
+        expired || (unused && (server.is_dispensable() || deserted.contains(&server.pool())));
+    !unwanted && is_silent(server)
 }
 
 /// Whether the server has said nothing, or nothing that matters: notices and

@@ -208,6 +208,14 @@ impl Ledger {
         Admission::Wait(place.ticket, self.evict(None))
     }
 
+    /// A slot to open a connection with that nobody has asked for, if it is
+    /// free and nobody waits for one.
+    pub fn spare(&mut self) -> bool {
+        let granted = self.counts.waiting == 0 && self.may_open();
+        self.counts.opening += u32::from(granted);
+        granted
+    }
+
     /// An idle connection of a pool, which must have one, is lent.
     ///
     /// # Panics

@@ -8,8 +8,10 @@ pub mod closer;
 pub mod keeper;
 pub mod ledger;
 pub mod pooled;
+pub mod roles;
 pub mod server;
 pub mod slots;
+pub mod spares;
 pub mod trial;
 
 pub use closer::{BackendReaper, Closer, ReaperAnswer};

@@ -11,34 +11,51 @@ use bytes::Bytes;
 use super::ledger::PoolId;
 use super::server::ServerConnection;
 use super::slots::Slot;
+use crate::auth::credential::Credential;
 use crate::directory::Tenure;
 use crate::state::Carried;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
 
 /// What connections of one pool have in common (decision 24): database, role
-/// and every startup setting but those that are replayed.
+/// with its credential, and every startup setting but those that are replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PoolKey(Arc<Parameters>);
+pub struct PoolKey {
+    parameters: Arc<Parameters>,
+    credential: Credential,
+}
 
 /// Startup parameters, in the client's order.
 type Parameters = [(Bytes, Bytes)];
 
 impl PoolKey {
     /// The key of a client with these startup parameters, without those that
-    /// are replayed instead.
+    /// are replayed instead, and this credential.
     #[must_use]
-    pub fn new(parameters: &Parameters) -> Self {
+    pub fn new(parameters: &Parameters, credential: Credential) -> Self {
         let kept = parameters.iter().filter(|(name, _)| name != "application_name");
         let mut kept: Vec<_> = kept.cloned().collect();
         kept.sort();
-        Self(kept.into())
+        Self { parameters: kept.into(), credential }
     }
 
     /// What a connection of this pool is opened with.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
-        &self.0
+        &self.parameters
+    }
+
+    /// What its role logged in with.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        self.credential
+    }
+
+    /// Its role; names that are no UTF-8 cannot log in.
+    #[must_use]
+    pub fn role(&self) -> &str {
+        let user = self.parameters.iter().find(|(name, _)| name == "user");
+        user.and_then(|(_, role)| std::str::from_utf8(role).ok()).unwrap_or_default()
     }
 }
 
@@ -73,6 +90,8 @@ pub struct PooledServer {
     pub idle_since: Instant,
     /// Set while a client keeps it.
     pinned: bool,
+    /// Counts it among the connections of its pool.
+    counted: Arc<()>,
 }
 
 impl std::fmt::Debug for PooledServer {
@@ -93,6 +112,7 @@ impl PooledServer {
         jitter: f64,
     ) -> Box<Self> {
         server.slot().busy();
+        let counted = server.slot().node().counted(pool);
         let pooling = server.node().pooling;
         let idle_since = Instant::now();
         let lifetime = pooling.server_lifetime.map(|lifetime| lifetime.mul_f64(jitter));
@@ -106,6 +126,7 @@ impl PooledServer {
             idle_timeout: pooling.server_idle_timeout,
             idle_since,
             pinned: false,
+            counted,
             server,
         })
     }
@@ -150,6 +171,18 @@ impl PooledServer {
     #[inline]
     pub fn is_superseded(&self) -> bool {
         self.server.is_superseded()
+    }
+
+    /// Whether its pool has more connections than it should keep at least.
+    #[must_use]
+    pub fn is_dispensable(&self) -> bool {
+        let connections = Arc::strong_count(&self.counted) - 1;
+        connections > self.server.node().pooling.min_pool_size as usize
+    }
+
+    /// It is on its way out: its pool counts it no longer.
+    pub(super) fn uncount(&mut self) {
+        self.counted = Arc::default();
     }
 
     /// Gives it back to its pool, clean.

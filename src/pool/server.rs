@@ -22,6 +22,8 @@ pub struct ServerConnection {
     lead: Lead,
     backend: Option<Arc<Backend>>,
     process_id: u32,
+    /// When the login was over.
+    since: std::time::Instant,
     busy: bool,
     closer: Closer,
 }
@@ -76,7 +78,9 @@ impl ServerConnection {
         let Dialed { connection, binding } = dialer.dial(&lead.node, deadline).await?;
         let held = Some((connection, slot));
         let closer = closer.clone();
-        let mut server = Self { held, lead, backend: None, process_id: 0, busy: false, closer };
+        let since = std::time::Instant::now();
+        let mut server =
+            Self { held, lead, backend: None, process_id: 0, since, busy: false, closer };
         let Credentials { parameters, keys } = credentials;
         let login = login::log_in(server.connection(), binding, parameters, keys, random);
         let logged_in =
@@ -85,6 +89,7 @@ impl ServerConnection {
         let Lead { node, tenure } = &server.lead;
         server.backend = Backend::new(node, tenure, *process_id, cancel_key);
         server.process_id = *process_id;
+        server.since = std::time::Instant::now();
         Ok((server, logged_in))
     }
 
@@ -128,6 +133,13 @@ impl ServerConnection {
         self.lead.tenure.is_over()
     }
 
+    /// Whether it is the first on its node whose server was not asked to prove
+    /// itself.
+    #[must_use]
+    pub fn is_first_unproven(&self) -> bool {
+        self.held.as_ref().is_some_and(|(_, slot)| slot.node().is_first_unproven())
+    }
+
     /// Says whether a query may be under way when the connection is dropped.
     pub fn set_busy(&mut self, busy: bool) {
         self.busy = busy;
@@ -155,6 +167,7 @@ impl Drop for ServerConnection {
                 slot,
                 lead: self.lead.clone(),
                 process_id: self.process_id,
+                since: self.since,
                 cancel: self.backend.take().filter(|_| self.busy),
             });
         }

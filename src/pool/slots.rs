@@ -5,8 +5,9 @@
 
 mod waiting;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -14,6 +15,8 @@ use rustc_hash::FxHashMap;
 use super::ledger::{Admission, Counts, GivenBack, Ledger, Limits, PoolId, Ticket, Use};
 use super::pooled::{Greeting, PoolKey, PooledServer};
 use super::trial::{Trial, Trials};
+use crate::auth::client::Keys;
+use crate::auth::credential::Credential;
 use crate::directory::Node;
 use crate::domain::{NodeAddress, ServiceName};
 use waiting::Cells;
@@ -42,6 +45,8 @@ pub struct SlotCounts {
 #[derive(Debug, Default)]
 pub struct NodeSlots {
     state: Mutex<State>,
+    /// A server let a role in without a password.
+    unproven: AtomicBool,
     trials: Arc<Trials>,
 }
 
@@ -49,14 +54,48 @@ pub struct NodeSlots {
 struct State {
     ledger: Ledger,
     ids: HashMap<PoolKey, PoolId>,
+    pools: FxHashMap<PoolId, Pool>,
     last_id: u32,
     /// Idle connections, the one used last at the end.
     #[allow(clippy::vec_box, reason = "they go from client to client as one pointer")]
     idle: FxHashMap<PoolId, Vec<Box<PooledServer>>>,
     waiters: Cells,
-    /// What the newest connection of each pool said at login.
-    greetings: FxHashMap<PoolId, Arc<Greeting>>,
+    /// Pools whose role may not log in with their credential any more.
+    retired: HashSet<PoolId>,
 }
+
+/// What is known of a pool besides its idle connections.
+#[derive(Debug)]
+struct Pool {
+    key: PoolKey,
+    /// What logs its role in, as long as one of its clients is there.
+    keys: Weak<Keys>,
+    /// Held by each of its connections, and by each spare on its way.
+    counted: Arc<()>,
+    /// What its newest connection said at login.
+    greeting: Option<Arc<Greeting>>,
+    /// When a spare could not be opened.
+    spare_failed: Option<Instant>,
+}
+
+/// A connection that a pool lacks, and the right to open it.
+#[derive(Debug)]
+pub struct Spare {
+    /// The pool.
+    pub pool: PoolId,
+    /// What it is opened with.
+    pub key: PoolKey,
+    /// What logs its role in.
+    pub keys: Arc<Keys>,
+    /// Its slot.
+    pub slot: Slot,
+    /// Counts it while it is on its way.
+    pub under_way: Arc<()>,
+}
+
+/// After how long a spare that could not be opened is tried again: PgBouncer's
+/// `server_login_retry`.
+const SPARE_RETRY: Duration = Duration::from_secs(15);
 
 /// The right to one server connection on one node.
 #[derive(Debug)]
@@ -137,6 +176,13 @@ impl Slots {
             .collect()
     }
 
+    /// Every node's slots, with its service.
+    #[must_use]
+    pub fn by_service(&self) -> Vec<(ServiceName, Arc<NodeSlots>)> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.iter().map(|((service, _), slots)| (service.clone(), Arc::clone(slots))).collect()
+    }
+
     /// Every node's slots, for the keeper.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<NodeSlots>> {
@@ -178,35 +224,128 @@ impl NodeSlots {
         self.lock().ledger.counts()
     }
 
+    /// True once.
+    pub(super) fn is_first_unproven(&self) -> bool {
+        !self.unproven.swap(true, Ordering::Relaxed)
+    }
+
     /// The right to try a login on the node: at once, unless it is in trouble.
     /// Cancel-safe.
     pub async fn trial(&self) -> Trial {
         self.trials.turn().await
     }
 
-    /// The pool of this key; pools are numbered as they are first asked for.
+    /// The pool of this key, and what logs its role in, which every client of
+    /// it holds from now on; pools are numbered as they are first asked for.
     #[must_use]
-    pub fn pool(&self, key: &PoolKey) -> PoolId {
+    pub fn pool(&self, key: &PoolKey, keys: &Arc<Keys>) -> (PoolId, Arc<Keys>) {
         let mut state = self.lock();
-        if let Some(id) = state.ids.get(key) {
-            return *id;
+        let State { ids, pools, last_id, .. } = &mut *state;
+        let id = *ids.entry(key.clone()).or_insert_with(|| {
+            *last_id += 1;
+            PoolId(*last_id)
+        });
+        let pool = pools.entry(id).or_insert_with(|| Pool::new(key.clone()));
+        let shared = pool.keys.upgrade().unwrap_or_else(|| Arc::clone(keys));
+        pool.keys = Arc::downgrade(&shared);
+        (id, shared)
+    }
+
+    /// The pools that have no client.
+    pub(super) fn deserted(&self) -> HashSet<PoolId> {
+        let state = self.lock();
+        let deserted = state.pools.iter().filter(|(_, pool)| pool.keys.strong_count() == 0);
+        deserted.map(|(id, _)| *id).collect()
+    }
+
+    /// Counts a connection of this pool, as long as it is held.
+    #[must_use]
+    pub(super) fn counted(&self, pool: PoolId) -> Arc<()> {
+        self.lock().pools.get(&pool).map(|pool| Arc::clone(&pool.counted)).unwrap_or_default()
+    }
+
+    /// Forgets the pools that have neither a connection nor a client.
+    pub(super) fn forget_unused(&self) {
+        let mut state = self.lock();
+        let State { ledger, ids, pools, idle, retired, .. } = &mut *state;
+        pools.retain(|id, pool| {
+            let used = Arc::strong_count(&pool.counted) > 1 || pool.keys.strong_count() > 0;
+            if !used {
+                ids.remove(&pool.key);
+                idle.remove(id);
+                retired.remove(id);
+                ledger.forget(*id);
+            }
+            used
+        });
+    }
+
+    /// The roles of pools with connections, and what they logged in with.
+    pub(super) fn credentials(&self) -> HashSet<(String, Credential)> {
+        let state = self.lock();
+        let open = state.pools.values().filter(|pool| Arc::strong_count(&pool.counted) > 1);
+        open.map(|pool| (pool.key.role().to_owned(), pool.key.credential())).collect()
+    }
+
+    /// A role may not log in with this credential any more: its idle
+    /// connections are closed, the others when they come back.
+    pub(super) fn retire(self: &Arc<Self>, role: &str, credential: Credential) {
+        let mut state = self.lock();
+        let State { pools, retired, .. } = &mut *state;
+        for (id, pool) in pools.iter_mut() {
+            if pool.key.credential() == credential && pool.key.role() == role {
+                pool.greeting = None;
+                retired.insert(*id);
+            }
         }
-        state.last_id += 1;
-        let id = PoolId(state.last_id);
-        state.ids.insert(key.clone(), id);
-        id
+        let retired = state.retired.clone();
+        drop(state);
+        self.close_idle(|server| retired.contains(&server.pool()));
+    }
+
+    /// What each pool with a client lacks of so many connections, as far as
+    /// slots are free that nobody waits for.
+    pub(super) fn spares(self: &Arc<Self>, least: u32) -> Vec<Spare> {
+        let mut state = self.lock();
+        let State { ledger, pools, retired, .. } = &mut *state;
+        let mut spares = Vec::new();
+        for (id, pool) in pools.iter().filter(|(id, _)| !retired.contains(id)) {
+            let Some(keys) = pool.keys.upgrade() else { continue };
+            let waits = pool.spare_failed.is_some_and(|failed| failed.elapsed() < SPARE_RETRY);
+            while !waits && Arc::strong_count(&pool.counted) <= least as usize && ledger.spare() {
+                spares.push(Spare {
+                    pool: *id,
+                    key: pool.key.clone(),
+                    keys: Arc::clone(&keys),
+                    slot: self.slot(Use::Opening),
+                    under_way: Arc::clone(&pool.counted),
+                });
+            }
+        }
+        spares
+    }
+
+    /// A spare of this pool could not be opened.
+    pub(super) fn spare_failed(&self, pool: PoolId) {
+        if let Some(pool) = self.lock().pools.get_mut(&pool) {
+            pool.spare_failed = Some(Instant::now());
+        }
     }
 
     /// What a connection of this pool said at login, if there ever was one.
     #[must_use]
     pub fn greeting(&self, pool: PoolId) -> Option<Arc<Greeting>> {
-        let greeting = self.lock().greetings.get(&pool).cloned();
+        let greeting = self.lock().pools.get(&pool).and_then(|pool| pool.greeting.clone());
         greeting.filter(|greeting| !greeting.tenure.is_over())
     }
 
     /// A connection of this pool was opened and said this.
     pub fn greeted(&self, pool: PoolId, greeting: Greeting) {
-        self.lock().greetings.insert(pool, Arc::new(greeting));
+        let mut state = self.lock();
+        state.retired.remove(&pool);
+        if let Some(pool) = state.pools.get_mut(&pool) {
+            pool.greeting = Some(Arc::new(greeting));
+        }
     }
 
     /// A connection of a pool, a slot to open one with, or a place in the
@@ -257,6 +396,11 @@ impl NodeSlots {
     pub fn give_back(self: &Arc<Self>, mut server: Box<PooledServer>, now: Instant) {
         let pool = server.pool();
         let mut state = self.lock();
+        if !state.retired.is_empty() && state.retired.contains(&pool) {
+            drop(state);
+            // The closer sees to it.
+            return drop(server);
+        }
         match state.ledger.give_back(pool, now) {
             GivenBack::Hand(ticket) => {
                 state.waiters.deliver(ticket, Grant::Connection(server));
@@ -291,6 +435,7 @@ impl NodeSlots {
             for mut server in gone {
                 ledger.close_idle(*pool);
                 server.slot().used_as = Use::Closing;
+                server.uncount();
                 closed.push(server);
             }
         }
@@ -363,6 +508,12 @@ impl NodeSlots {
     fn is_unused(&self) -> bool {
         let counts = self.counts();
         counts.used() + counts.waiting == 0
+    }
+}
+
+impl Pool {
+    fn new(key: PoolKey) -> Self {
+        Self { key, keys: Weak::new(), counted: Arc::default(), greeting: None, spare_failed: None }
     }
 }
 

@@ -18,7 +18,8 @@ use super::{Departure, FrontDoor};
 use crate::auth::client::Keys;
 use crate::directory::{Node, Seat, Service};
 use crate::domain::refusal::{PlanUse, ServerLoginFailure, Unavailable};
-use crate::domain::{Access, ClientAddress, Endpoint, PoolMode, Refusal};
+use crate::domain::{Access, ClientAddress, Endpoint, NodeAddress, NodeTls, PoolMode, Refusal};
+use crate::pool::ledger::Counts;
 use crate::pool::server::{Credentials, OpenError, ServerConnection};
 use crate::pool::{Lead, Refused, Slot};
 use crate::upstream::dial::DialError;
@@ -179,15 +180,7 @@ impl Attempt<'_> {
         let policy = self.door.policy();
         let slot = self.door.slots.session(node, self.since, policy.session_wait).await;
         slot.map_err(|Refused { counts }| {
-            let mut plan_use = PlanUse {
-                plan: service.plan.name.to_string(),
-                used: counts.used(),
-                limit: counts.capacity,
-                pooled_port: policy.pooled_port.filter(|_| self.endpoint.mode == PoolMode::Session),
-                ..PlanUse::default()
-            };
-            self.door.roster.explain(&service.name, &mut plan_use);
-            Failure::Final(Refusal::PlanFull(Box::new(plan_use)).into())
+            Failure::Final(plan_full(self.door, self.endpoint, service, counts).into())
         })
     }
 
@@ -218,6 +211,7 @@ impl Attempt<'_> {
         match opened.await {
             Ok(done) => {
                 turn.succeeded();
+                warn_of_trust(node, &done);
                 let seconds = started.elapsed().as_secs_f64();
                 self.door.metrics.server_connected(self.endpoint.mode, seconds);
                 Ok(done)
@@ -279,4 +273,40 @@ impl Attempt<'_> {
         let service = self.endpoint.service.clone();
         Refusal::NoPrimary { service, reason: Unavailable::Unreachable }.into()
     }
+}
+
+/// A server that asks for no password (`trust`, `peer`) is let have its way, as
+/// libpq's `require_auth` does by default: the operator may have meant it. Unless
+/// its certificate was verified or its socket is on this host, anybody who can
+/// answer at its address could do the same, so the log says so once.
+fn warn_of_trust(node: &Node, (server, logged_in): &(ServerConnection, LoggedIn)) {
+    let is_known = matches!(node.tls, NodeTls::VerifyCa | NodeTls::VerifyFull)
+        || matches!(node.address, NodeAddress::Unix { .. });
+    if !logged_in.proven && !is_known && server.is_first_unproven() {
+        tracing::warn!(
+            service = %node.service, node = %node.address,
+            "the node lets roles in without a password and its certificate is not verified: \
+             use scram-sha-256 in its pg_hba.conf, or node_tls = \"verify-full\""
+        );
+    }
+}
+
+/// The plan's connections are all in use, and by whom (decision 43).
+#[must_use]
+pub fn plan_full(
+    door: &FrontDoor,
+    endpoint: &Endpoint,
+    service: &Service,
+    counts: Counts,
+) -> Refusal {
+    let pooled_port = door.policy.load().pooled_port;
+    let mut plan_use = PlanUse {
+        plan: service.plan.name.to_string(),
+        used: counts.used(),
+        limit: counts.capacity,
+        pooled_port: pooled_port.filter(|_| endpoint.mode == PoolMode::Session),
+        ..PlanUse::default()
+    };
+    door.roster.explain(&service.name, &mut plan_use);
+    Refusal::PlanFull(Box::new(plan_use))
 }

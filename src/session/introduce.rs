@@ -25,6 +25,8 @@ use crate::wire::startup::{self, CancelRequest, NEWEST, Packet, ProtocolVersion,
 
 /// The first byte of a TLS record with a handshake message.
 const TLS_HANDSHAKE: u8 = 0x16;
+/// Bytes of a role's name: PostgreSQL's `NAMEDATALEN` less its terminator.
+const LONGEST_NAME: usize = 63;
 /// The databases of the SQL console (decision 5). A user with a dot may mean a
 /// service, and must not learn here whether there is one.
 const CONSOLE_DATABASES: [&[u8]; 2] = [b"postern", b"pgbouncer"];
@@ -365,7 +367,7 @@ fn decide(
         listener,
     };
     let (endpoint, role) = match destination(&snapshot, hints)? {
-        Destination::Service { endpoint, role } => (endpoint, role),
+        Destination::Service { endpoint, role } => (endpoint, cut(role)),
         Destination::Unnamed if asks_for_console(&startup, &user) => {
             return Err(Refusal::NoConsole);
         }
@@ -376,6 +378,13 @@ fn decide(
     let allowed = Allowed::check(&snapshot, Some(&endpoint.service), address)?;
     let parameters = for_server(startup, &role, options);
     Ok(Decision { allowed, endpoint, role, parameters })
+}
+
+/// As PostgreSQL cuts the names of a startup packet: to the bytes that a name
+/// can have, whatever characters they are part of.
+fn cut(mut role: Bytes) -> Bytes {
+    role.truncate(LONGEST_NAME);
+    role
 }
 
 fn asks_for_console(startup: &Startup, user: &Bytes) -> bool {

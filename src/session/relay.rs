@@ -31,7 +31,7 @@ use crate::domain::refusal::Overdue;
 use crate::domain::{PoolMode, Refusal};
 use crate::net::Connection;
 use crate::pool::ServerConnection;
-use crate::state::Pins;
+use crate::state::{Pins, wants_database_alone};
 use crate::upstream::cancel::cancel;
 use crate::wire::conversation::{Conversation, TransactionStatus};
 use crate::wire::frame::{HEADER, Head, Scanner};
@@ -68,6 +68,9 @@ enum End {
     Stalled,
     /// The client has closed and its query goes on: it is to be cancelled.
     Abandoned,
+    /// The client has said something for which PostgreSQL wants a database to
+    /// itself.
+    WantsDatabase,
     /// The client has said goodbye: its slot will soon be free.
     Leaving,
 }
@@ -75,7 +78,7 @@ enum End {
 impl End {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Client | Self::Abandoned | Self::Leaving => "client closed",
+            Self::Client | Self::Abandoned | Self::WantsDatabase | Self::Leaving => "client closed",
             Self::Server => "server closed",
             Self::ClientLost(_) => "client lost",
             Self::ServerLost(_) => "server lost",
@@ -94,6 +97,7 @@ impl End {
             | Self::Ordered(_)
             | Self::Stalled
             | Self::Abandoned
+            | Self::WantsDatabase
             | Self::Leaving => None,
         }
     }
@@ -110,6 +114,9 @@ impl Established {
             match poll_fn(|cx| relay.poll(cx, client, server)).await {
                 End::Abandoned => Box::pin(self.cancel_abandoned(door)).await,
                 End::Leaving => self.server.slot().closing(),
+                // Idle connections are gone within the time that PostgreSQL
+                // waits for them.
+                End::WantsDatabase => self.server.slot().node().close_idle(|_| true),
                 end => break end,
             }
         };
@@ -139,6 +146,7 @@ impl Established {
             | End::Ordered(_)
             | End::Stalled
             | End::Abandoned
+            | End::WantsDatabase
             | End::Leaving => {
                 drop(server);
             }
@@ -176,6 +184,7 @@ struct Relay<'a> {
     client_side: ClientSide,
     server_told: bool,
     leaving: bool,
+    wants_database: bool,
 }
 
 /// Whether the client may still send.
@@ -184,6 +193,7 @@ enum ClientSide {
     /// The client has closed it. The timer runs while a query goes on.
     Closed {
         timer: Option<Pin<Box<Sleep>>>,
+        cancelled: bool,
     },
 }
 
@@ -213,6 +223,7 @@ impl<'a> Relay<'a> {
             client_side: ClientSide::Open,
             server_told: false,
             leaving: false,
+            wants_database: false,
         }
     }
 
@@ -231,6 +242,7 @@ impl<'a> Relay<'a> {
         }
         match moved {
             Err(end) => Poll::Ready(end),
+            Ok(()) if std::mem::take(&mut self.wants_database) => Poll::Ready(End::WantsDatabase),
             Ok(()) if self.begins_to_leave() => Poll::Ready(End::Leaving),
             Ok(()) => match self.ordered() {
                 Some(end) => Poll::Ready(end),
@@ -285,7 +297,7 @@ impl<'a> Relay<'a> {
         match client.poll_fill(cx, scratch) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => {
-                self.client_side = ClientSide::Closed { timer: None };
+                self.client_side = ClientSide::Closed { timer: None, cancelled: false };
                 Ok(true)
             }
             Poll::Ready(Ok(read)) => {
@@ -303,6 +315,7 @@ impl<'a> Relay<'a> {
         bytes: &[u8],
     ) -> Result<(), End> {
         self.seat.add_received(bytes.len());
+        self.wants_database |= self.from_client.is_fresh() && begins_with_database_command(bytes);
         let (conversation, stakes) = (&mut self.conversation, &mut self.stakes);
         self.from_client.scan(bytes, |head, rest| {
             stakes.sent_with(conversation.group(), head, rest);
@@ -349,19 +362,20 @@ impl<'a> Relay<'a> {
                 self.forward_to_client(cx, client, &scratch[..read])?;
                 Ok(true)
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                Err(self.server_closed())
-            }
+            // A reset may come from anything in between: only the closer finds
+            // out whether the backend is gone.
+            Poll::Ready(Err(error)) if self.has_left() => Err(End::ClientLost(error)),
             Poll::Ready(Err(error)) => Err(End::ServerLost(error)),
         }
     }
 
     fn server_closed(&self) -> End {
-        if self.conversation.is_terminated() || self.client_side.is_closed() {
-            End::Client
-        } else {
-            End::Server
-        }
+        if self.has_left() { End::Client } else { End::Server }
+    }
+
+    /// Whether the client has said that it goes.
+    fn has_left(&self) -> bool {
+        self.conversation.is_terminated() || self.client_side.is_closed()
     }
 
     fn forward_to_client(
@@ -420,7 +434,7 @@ impl<'a> Relay<'a> {
 
     /// True once: when the client has said Terminate or closed.
     fn begins_to_leave(&mut self) -> bool {
-        let leaves = self.conversation.is_terminated() || self.client_side.is_closed();
+        let leaves = self.has_left();
         leaves && !std::mem::replace(&mut self.leaving, leaves)
     }
 
@@ -430,9 +444,10 @@ impl<'a> Relay<'a> {
             && self.from_client.scanner.at_boundary()
     }
 
-    /// A query whose client has closed may go on for a moment.
+    /// A query whose client has closed may go on for a moment, and is cancelled
+    /// then; what came behind it, for another moment.
     fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let ClientSide::Closed { timer } = &mut self.client_side else {
+        let ClientSide::Closed { timer, cancelled } = &mut self.client_side else {
             return Poll::Pending;
         };
         if self.conversation.is_quiet() || self.conversation.is_terminated() {
@@ -440,8 +455,12 @@ impl<'a> Relay<'a> {
         }
         let timer = timer.get_or_insert_with(|| Box::pin(sleep(ABANDONED_QUERY)));
         match timer.as_mut().poll(cx) {
+            Poll::Ready(()) if *cancelled => {
+                Poll::Ready(End::ClientLost(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Ready(()) => {
-                timer.as_mut().reset(Instant::now() + Duration::from_secs(3600));
+                *cancelled = true;
+                timer.as_mut().reset(Instant::now() + ABANDONED_QUERY);
                 Poll::Ready(End::Abandoned)
             }
             Poll::Pending => Poll::Pending,
@@ -457,7 +476,12 @@ impl<'a> Relay<'a> {
             && !self.from_client.garbled
             && !self.client_side.is_closed();
         let refusal = match end {
-            End::Client | End::ClientLost(_) | End::Stalled | End::Abandoned | End::Leaving => None,
+            End::Client
+            | End::ClientLost(_)
+            | End::Stalled
+            | End::Abandoned
+            | End::WantsDatabase
+            | End::Leaving => None,
             End::Ordered(refusal) => Some(Words::Ours(refusal.clone())),
             End::Server | End::ServerLost(_) | End::Superseded => return self.loss(can_tell),
         };
@@ -477,11 +501,27 @@ impl<'a> Relay<'a> {
 }
 
 impl Direction {
+    /// Whether a message begins with the next byte.
+    fn is_fresh(&self) -> bool {
+        !self.garbled && self.scanner.at_boundary()
+    }
+
     #[inline]
     fn scan(&mut self, bytes: &[u8], found: impl FnMut(Head, &[u8])) {
         if !self.garbled {
             self.garbled = self.scanner.scan_bodies(bytes, found).is_err();
         }
+    }
+}
+
+/// Whether a Query, or a Parse of an unnamed statement, that wants a database to
+/// itself stands at the front.
+fn begins_with_database_command(bytes: &[u8]) -> bool {
+    match bytes {
+        [b'Q', _, _, _, _, text @ ..] | [b'P', _, _, _, _, 0, text @ ..] => {
+            wants_database_alone(text)
+        }
+        _ => false,
     }
 }
 

@@ -20,6 +20,7 @@
 mod body;
 pub mod carried;
 mod commands;
+mod databases;
 pub mod dates;
 pub mod functions;
 pub mod lexer;
@@ -35,6 +36,7 @@ pub mod touched;
 pub mod transactions;
 
 pub use carried::Carried;
+pub use databases::wants_database_alone;
 pub use dates::may_fold_dates;
 pub use look::{LONGEST_READ, Look, look};
 pub use pin::{PinReason, Pins};

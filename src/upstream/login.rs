@@ -26,6 +26,9 @@ const MAX_GREETING: usize = 4 << 20;
 pub struct LoggedIn {
     /// `ParameterStatus`, notices and whatever else, in order, as it came.
     pub greeting: BytesMut,
+    /// Whether the server has proved that it knows the role's verifier. One
+    /// that lets the role in without asking for a password has not.
+    pub proven: bool,
     /// The backend's process id, or 0 if it told none.
     pub process_id: u32,
     /// The backend's cancel key, or nothing if it told none.
@@ -93,18 +96,19 @@ pub async fn log_in(
     let mut startup = BytesMut::new();
     write_startup(&mut startup, parameters);
     connection.send(&startup).await?;
-    authenticate(connection, binding, keys, random).await?;
-    greeting(connection).await
+    let proven = authenticate(connection, binding, keys, random).await?;
+    Ok(LoggedIn { proven, ..greeting(connection).await? })
 }
 
+/// Whether the server has proved that it is the role's.
 async fn authenticate(
     connection: &mut Connection,
     binding: Option<Box<[u8]>>,
     keys: &Keys,
     random: &[u8; RAW_NONCE],
-) -> Result<(), LoginFailure> {
+) -> Result<bool, LoginFailure> {
     let mechanisms = match request(connection).await? {
-        AuthenticationRequest::Ok => return Ok(()),
+        AuthenticationRequest::Ok => return Ok(false),
         AuthenticationRequest::Sasl(mechanisms) => mechanisms,
         AuthenticationRequest::Other(method) => return Err(LoginFailure::Method(method)),
         _ => return Err(LoginFailure::Garbled("SASL data before offering SASL")),
@@ -126,7 +130,7 @@ async fn authenticate(
     };
     sent.verify(&server_final)?;
     match request(connection).await? {
-        AuthenticationRequest::Ok => Ok(()),
+        AuthenticationRequest::Ok => Ok(true),
         _ => Err(LoginFailure::Garbled("no AuthenticationOk after SASL")),
     }
 }

@@ -18,6 +18,7 @@ mod introduction;
 mod limits;
 mod login;
 mod operation;
+mod ownership;
 mod pooling;
 mod refusals;
 mod relay;

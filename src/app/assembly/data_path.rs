@@ -17,6 +17,8 @@ use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::pool::Closer;
 use crate::pool::keeper::{follow_successions, keep};
+use crate::pool::roles::follow_roles;
+use crate::pool::spares::Opener;
 use crate::session::FrontDoor;
 use crate::session::accept::{Descriptors, accept};
 use crate::upstream::Dialer;
@@ -112,10 +114,14 @@ pub(super) fn listen(
         let task = accept(Arc::clone(door), listener, mode, descriptors.clone());
         runtimes.data().spawn(task)
     });
-    let keeper = runtimes.data().spawn(keep(door.slots.clone()));
+    let opener = Opener { dialer: door.dialer.clone(), closer: door.closer.clone() };
+    let keeping = keep(door.slots.clone(), Arc::clone(&door.directory), opener);
+    let keeper = runtimes.data().spawn(keeping);
+    let following = follow_roles(door.slots.clone(), Arc::clone(&door.verifiers));
+    let roles = runtimes.control.spawn(following);
     let (directory, roster) = (Arc::clone(&door.directory), door.roster.clone());
     let follower = runtimes.data().spawn(follow_successions(directory, roster, door.slots.clone()));
-    Ok(accepting.chain([keeper, follower]).collect())
+    Ok(accepting.chain([keeper, roles, follower]).collect())
 }
 
 fn bind(address: &ListenAddress) -> Result<Listener, Failure> {

@@ -77,6 +77,7 @@ impl Reloader {
         let before = self.door.directory.current();
         let next = reload::snapshot(&settings).map_err(|error| vec![error.to_string()])?;
         self.door.policy.store(Arc::new(policy));
+        self.door.closer.set_close_timeout(settings.timeouts.server_close);
         self.management.update((&settings).into());
         self.door.directory.publish(|_| self.completed(next));
         *self.drain_timeout.lock().unwrap_or_else(PoisonError::into_inner) =

@@ -103,6 +103,7 @@ fn pooling(section: &mut Section) -> Pooling {
     Pooling {
         pool_size: (pool_size > 0).then_some(pool_size),
         pooled_reserve: section.number("pooled_reserve", 0, 0..=100_000),
+        min_pool_size: section.number("min_pool_size", 0, 0..=100_000),
         max_prepared_statements: section.number("max_prepared_statements", 200, 1..=10_000),
         server_idle_timeout: unless_off(section, "server_idle_timeout", 600 * SECOND),
         server_lifetime: unless_off(section, "server_lifetime", 3600 * SECOND),

@@ -24,6 +24,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// The longest that a login waits for an answer before it hears that nobody
 /// can be asked.
 const LOOKUP_WITHIN: Duration = Duration::from_secs(10);
+/// How old an answer may be that closes a role's pools.
+const RECHECKED_WITHIN: Duration = Duration::from_secs(5);
 /// How often roles are forgotten that nobody logs in as.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// The iterations of PostgreSQL's passwords before version 16.
@@ -41,6 +43,14 @@ impl ServiceWatch {
                 Step::Wait(awaited) => return self.awaited(role, awaited).await,
                 Step::Crowded => return Err(LookupError("too many logins wait".to_owned())),
             }
+        }
+    }
+
+    /// What was known of a role lately; it is asked for again on the way.
+    pub(super) fn recheck(&self, role: &str) -> Option<Lookup> {
+        match self.step(role, RECHECKED_WITHIN) {
+            Step::Use(lookup) => Some(lookup),
+            Step::Pause(_) | Step::Wait(_) | Step::Crowded => None,
         }
     }
 

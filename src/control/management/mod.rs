@@ -49,7 +49,7 @@ use tokio::task::AbortHandle;
 use super::config::{self, Timeouts};
 use super::exposition::{NodeRole, NodeState};
 use crate::auth::verifier::LookupFuture;
-use crate::auth::{LookupError, VerifierSource};
+use crate::auth::{Lookup, LookupError, VerifierSource};
 use crate::directory::{Directory, Node, Roster, Service};
 use crate::domain::ServiceName;
 use crate::pool::BackendReaper;
@@ -63,7 +63,6 @@ pub use inspect::{Finding, inspect};
 use link::Link;
 use node::NodeWatch;
 use publisher::Publisher;
-use reaper::Condemned;
 pub use reigns::Reigns;
 pub use role_sql::node_sql;
 use service::{Common, Memory, ServiceWatch, Tasks};
@@ -111,7 +110,6 @@ struct Shared {
     stores: Mutex<HashMap<ServiceName, Arc<config::Store>>>,
     /// Read for every login, replaced when services change.
     services: ArcSwap<HashMap<ServiceName, Arc<Watched>>>,
-    condemned: Mutex<Condemned>,
 }
 
 /// A watch with its tasks.
@@ -146,7 +144,6 @@ impl Management {
             roles: Mutex::new(settings.roles),
             stores: Mutex::new(settings.stores),
             services: ArcSwap::default(),
-            condemned: Mutex::default(),
         });
         shared.follow();
         let following = Arc::clone(&shared);
@@ -288,16 +285,13 @@ impl Shared {
         Arc::new(Memory::new(reign, Instant::now()))
     }
 
-    async fn terminate(&self, node: &Node, process_id: u32) -> ReaperAnswer {
+    async fn terminate(&self, node: &Node, process_id: u32, since: Instant) -> ReaperAnswer {
         let Some(watch) = self.node(node) else {
             return ReaperAnswer::Unreachable;
         };
-        let target = (node.service.clone(), node.address.clone(), process_id);
-        let condemned_for = lock(&self.condemned).condemn(target, Instant::now());
         let timeouts = self.common.timeouts.load_full();
-        let min_age = condemned_for + timeouts.server_close / 2;
         let answer = watch.link.ask(timeouts.server_connect, |session| async move {
-            reaper::terminate(&session, process_id, min_age).await
+            reaper::terminate(&session, process_id, since.elapsed()).await
         });
         answer.await.unwrap_or_else(|error| {
             tracing::warn!(service = %node.service, node = %node.address, process_id, %error, "a backend could not be ended");
@@ -313,6 +307,10 @@ impl VerifierSource for Management {
             let unwatched = || LookupError(NodeError::Unwatched.to_string());
             watch.ok_or_else(unwatched)?.lookup(role).await
         })
+    }
+
+    fn recheck(&self, service: &ServiceName, role: &str) -> Option<Lookup> {
+        self.shared.watch(service)?.recheck(role)
     }
 
     fn doubt(&self, service: &ServiceName, role: &str) {
@@ -337,10 +335,15 @@ impl EvidenceSink for Management {
 }
 
 impl BackendReaper for Management {
-    fn terminate<'a>(&'a self, node: &'a Node, process_id: u32) -> ReaperFuture<'a> {
+    fn terminate<'a>(
+        &'a self,
+        node: &'a Node,
+        process_id: u32,
+        since: Instant,
+    ) -> ReaperFuture<'a> {
         let (shared, node) = (Arc::clone(&self.shared), node.clone());
         let runtime = self.shared.runtime.clone();
-        let asking = runtime.spawn(async move { shared.terminate(&node, process_id).await });
+        let asking = runtime.spawn(async move { shared.terminate(&node, process_id, since).await });
         Box::pin(async move { asking.await.unwrap_or(ReaperAnswer::Unreachable) })
     }
 }

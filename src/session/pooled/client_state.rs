@@ -27,6 +27,8 @@ pub struct ClientState {
     pub doubts: Doubts,
     /// Why it keeps its connection.
     pub pins: Pins,
+    /// It has said something for which PostgreSQL wants a database to itself.
+    pub wants_database: bool,
     /// The group of a simple query that is DISCARD ALL and nothing else.
     pub discarding: Option<u64>,
     /// Names of its statements that are on the server because SQL speaks of
@@ -67,6 +69,7 @@ impl ClientState {
             carried: Carried::default(),
             doubts: Doubts::default(),
             pins: Pins::NONE,
+            wants_database: false,
             discarding: None,
             borrowed: Vec::new(),
             meaning: Meaning { own, ..Meaning::default() },

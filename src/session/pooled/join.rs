@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::client_state::ClientState;
 use super::{Member, Pooled};
 use crate::auth::client::Keys;
+use crate::auth::credential::Credential;
 use crate::directory::cancel_keys::Registration;
 use crate::directory::roster::{Activity, Seated};
 use crate::domain::PoolMode;
@@ -73,7 +74,8 @@ impl Member {
     fn new(seat: Seated, parameters: &[(Bytes, Bytes)], keys: Keys) -> Self {
         let state = ClientState::new(seat.id);
         let target = Arc::new(CancelTarget::new(seat.occupant.endpoint.service.clone()));
-        Self { seat, state, key: PoolKey::new(parameters), keys, target, place: None }
+        let key = PoolKey::new(parameters, Credential::of_keys(&keys));
+        Self { seat, state, key, keys: Arc::new(keys), target, place: None }
     }
 
     /// Appends everything from `AuthenticationOk` to `ReadyForQuery`, with a

@@ -2,6 +2,7 @@
 //! there is a slot, otherwise in its turn.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,18 +10,20 @@ use tokio::time::timeout;
 
 use super::{Member, Place};
 use crate::directory::Node;
-use crate::domain::Refusal;
+use crate::domain::{Endpoint, Refusal};
 use crate::pool::keeper::is_silent;
 use crate::pool::ledger::PoolId;
 use crate::pool::slots::{Grant, Leased, Waiting};
 use crate::pool::{Greeting, Lead, NodeSlots, PooledServer, Slot};
-use crate::session::attempt::{Attempt, Failure, Target};
+use crate::session::attempt::{Attempt, Failure, Target, plan_full};
 use crate::session::door::random;
 use crate::session::{Departure, FrontDoor};
 use crate::state::reports::Reports;
 
 /// As long as nobody waits in practice.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Between two looks whether a login waits in vain.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 impl Member {
     /// An idle connection of the pool, if there is one at this moment and
@@ -60,24 +63,24 @@ impl Member {
         }
         let queued = &Mutex::new(queued);
         let version = door.directory.version();
-        let key = self.key.clone();
+        let (key, keys) = (self.key.clone(), Arc::clone(&self.keys));
         let endpoint = self.seat.occupant.endpoint.clone();
         let attempt = Attempt {
             door,
             endpoint: &endpoint,
             parameters: key.parameters(),
-            keys: &self.keys,
+            keys: &keys,
             since: Instant::now(),
         };
-        let (attempt, key) = (&attempt, &key);
+        let (attempt, key, keys) = (&attempt, &key, &keys);
         let leased = attempt.until_given_up(&self.seat, |Target { lead, .. }| {
             Box::pin(async move {
                 let slots = door.slots.of(&lead.node);
-                let pool = slots.pool(key);
+                let (pool, shared) = slots.pool(key, keys);
                 let queued = queued.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let queued = queued.filter(|waiting| waiting.is_for(&slots));
                 let server = from_pool(attempt, &lead, &slots, pool, queued).await?;
-                Ok((server, Place { version, slots, pool }))
+                Ok((server, Place { version, slots, pool, _keys: shared }))
             })
         });
         let (server, place) = tokio::select! {
@@ -88,6 +91,24 @@ impl Member {
         };
         self.place = Some(place);
         Ok(server)
+    }
+
+    /// A connection for the login. Whoever would wait for sessions and pinned
+    /// connections to end is told so after `session_wait`, as on the session
+    /// endpoint (decision 10); everybody else waits in the queue.
+    async fn first_lease(&mut self, door: &FrontDoor) -> Result<Box<PooledServer>, Departure> {
+        let endpoint = self.seat.occupant.endpoint.clone();
+        let mut wait = door.policy.load().session_wait;
+        let mut leased = pin!(self.lease(door, None));
+        loop {
+            if let Ok(leased) = timeout(wait, &mut leased).await {
+                return leased;
+            }
+            if let Some(refusal) = full_for_life(door, &endpoint) {
+                return Err(refusal.into());
+            }
+            wait = wait.max(LOOK_AGAIN);
+        }
     }
 
     /// After how long the client is told that it waits for a connection.
@@ -106,16 +127,28 @@ impl Member {
         let service = door.directory.service(&self.seat.occupant.endpoint.service);
         if let Some(Ok(node)) = service.map(|service| service.topology.primary.clone()) {
             let slots = door.slots.of(&node);
-            if let Some(greeting) = slots.greeting(slots.pool(&self.key)) {
+            let (pool, keys) = slots.pool(&self.key, &self.keys);
+            self.keys = keys;
+            if let Some(greeting) = slots.greeting(pool) {
                 return Ok(greeting);
             }
         }
-        let server = self.lease(door, None).await?;
+        let server = self.first_lease(door).await?;
         server.give_back();
         let place = self.place.as_ref();
         let greeting = place.and_then(|place| place.slots.greeting(place.pool));
         greeting.ok_or(Departure::Silent("the pool has said nothing"))
     }
+}
+
+/// Why a login need not wait, if nobody who holds a connection is about to give
+/// it back.
+fn full_for_life(door: &FrontDoor, endpoint: &Endpoint) -> Option<Refusal> {
+    let service = door.directory.service(&endpoint.service)?;
+    let node = service.topology.primary.clone().ok()?;
+    let counts = door.slots.of(&node).counts();
+    let for_life = counts.session + counts.pinned;
+    (for_life >= counts.capacity).then(|| plan_full(door, endpoint, &service, counts))
 }
 
 async fn from_pool(

@@ -46,7 +46,7 @@ struct Member {
     seat: Seated,
     state: ClientState,
     key: PoolKey,
-    keys: Keys,
+    keys: Arc<Keys>,
     target: Arc<CancelTarget>,
     place: Option<Place>,
 }
@@ -57,4 +57,6 @@ struct Place {
     version: u64,
     slots: Arc<NodeSlots>,
     pool: PoolId,
+    /// What shows the pool that it has a client.
+    _keys: Arc<Keys>,
 }

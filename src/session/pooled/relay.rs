@@ -672,6 +672,10 @@ impl Relay {
         if !member.state.pins.is_empty() {
             server.set_pinned(true);
         }
+        if std::mem::take(&mut member.state.wants_database) {
+            // They are gone within the time that PostgreSQL waits for them.
+            server.slot().node().close_idle(|_| true);
+        }
         let connection = server.server().connection();
         let pushed = match sending {
             upward::Sending::AsTheyCame(length) if !prepared => {
@@ -714,9 +718,6 @@ impl Relay {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err(End::Server),
             Poll::Ready(Ok(read)) => read,
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                return Err(End::Server);
-            }
             Poll::Ready(Err(error)) => return Err(End::ServerLost(error)),
         };
         let answered = self.conversation.answering();

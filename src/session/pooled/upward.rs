@@ -17,7 +17,9 @@ use crate::session::stakes::Stakes;
 use crate::state::statements::{
     SHARED_PREFIX, ServerStatements, Statement, StatementId, Unnamed, shared_name,
 };
-use crate::state::{Discard, Look, PinReason, StatementCommand, look, may_fold_dates};
+use crate::state::{
+    Discard, Look, PinReason, StatementCommand, look, may_fold_dates, wants_database_alone,
+};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
 
@@ -260,6 +262,7 @@ fn query(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
     if !whole {
         exchange.client.pins.insert(PinReason::Unparsed);
     } else if let Some(text) = body.strip_suffix(b"\0") {
+        exchange.client.wants_database |= wants_database_alone(text);
         let look = look(text, exchange.client.reports.has_standard_strings());
         if !look.is_nothing() {
             expect(&look, true, exchange, run);
@@ -359,6 +362,7 @@ fn parse(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
         exchange.expected.push(exchange.conversation.group(), owed);
         return false;
     };
+    exchange.client.wants_database |= wants_database_alone(text);
     let look = look(text, exchange.client.reports.has_standard_strings());
     let look = (!look.is_nothing()).then(|| Box::new(look));
     if let Some(look) = &look {

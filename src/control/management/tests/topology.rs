@@ -174,7 +174,7 @@ async fn new_settings_lead_to_a_new_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_is_ended_unless_it_is_younger_than_the_order() {
+async fn a_backend_is_ended_unless_it_is_younger_than_its_connection() {
     let scene = Scene::shared();
     shared().psql("CREATE ROLE victim LOGIN PASSWORD 'x'").unwrap();
     let mut psql = shared().client("psql", "postgres");
@@ -187,14 +187,13 @@ async fn a_backend_is_ended_unless_it_is_younger_than_the_order() {
     eventually(SOON, "the victim is there", || pid().is_some()).await;
     let process_id = pid().unwrap();
     let node = node(shared());
-    let end = || scene.management.terminate(&node, process_id);
-    let too_young = end().await;
+    let there = Instant::now();
+    let end = |since| scene.management.terminate(&node, process_id, since);
+    let long_ago = there.checked_sub(Duration::from_secs(60)).unwrap();
+    let too_young = end(long_ago).await;
     assert_eq!((too_young, pid()), (ReaperAnswer::Told, Some(process_id)));
-    // Half of server_close_timeout: the closer has waited for all of it.
-    *lock(&scene.management.shared.condemned) = Condemned::default();
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(end().await, ReaperAnswer::Told);
+    assert_eq!(end(there).await, ReaperAnswer::Told);
     eventually(SOON, "the victim is gone", || pid().is_none()).await;
-    assert_eq!(end().await, ReaperAnswer::Gone);
+    assert_eq!(end(there).await, ReaperAnswer::Gone);
     assert!(!psql.wait().unwrap().success());
 }
