@@ -184,6 +184,14 @@ impl Connection {
         Ok(())
     }
 
+    /// Wakes the reader only when as many bytes have come.
+    ///
+    /// # Errors
+    /// As the system; unix sockets cannot.
+    pub fn wake_at(&self, bytes: u32) -> io::Result<()> {
+        self.transport.wake_at(bytes)
+    }
+
     /// Appends bytes behind everything unsent.
     pub fn queue(&mut self, bytes: &[u8]) {
         self.output.extend_from_slice(bytes);

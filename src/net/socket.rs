@@ -5,6 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::setsockopt_impl;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SetStruct;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -17,6 +20,11 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// Data that a peer's host does not acknowledge for this long ends the
 /// connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// `SO_RCVLOWAT`, which neither socket2 nor rustix offers.
+#[derive(Debug, Clone, Copy)]
+struct ReceiveLowWater;
+setsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, u32, SetStruct<u32>);
 
 /// TCP or unix.
 #[derive(Debug)]
@@ -43,6 +51,18 @@ impl Socket {
         )?;
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Makes the socket readable only when as many bytes have come, or the
+    /// peer has closed. A unix socket does not know this option.
+    ///
+    /// # Errors
+    /// As the system.
+    pub fn wake_at(&self, bytes: u32) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => Ok(setsockopt(stream, ReceiveLowWater, &bytes)?),
+            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Makes the close that follows throw away what the peer has not taken yet:

@@ -90,6 +90,18 @@ impl Transport {
         }
     }
 
+    /// Wakes the reader only when as many bytes have come; under TLS, of
+    /// ciphertext.
+    ///
+    /// # Errors
+    /// As the system; unix sockets cannot.
+    pub fn wake_at(&self, bytes: u32) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.wake_at(bytes),
+            Self::Tls(stream) => stream.socket.wake_at(bytes),
+        }
+    }
+
     /// Says that nothing more will come: `close_notify` and FIN. Everything
     /// taken must have been flushed.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -13,6 +13,7 @@
 pub mod accept;
 pub mod attempt;
 pub mod authenticate;
+pub mod bulk;
 pub mod cancel;
 pub mod door;
 pub mod farewell;

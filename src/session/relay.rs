@@ -22,6 +22,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::FrontDoor;
+use super::bulk::Bulk;
 use super::farewell::{Ending, LAST_WORDS, count_stalled, end_session, log_end};
 use super::login::Established;
 use super::loss::{Fatal, Loss, Verdict, Words, judge};
@@ -73,12 +74,16 @@ enum End {
     WantsDatabase,
     /// The client has said goodbye: its slot will soon be free.
     Leaving,
+    /// The client has gone; the server has not closed yet.
+    Left,
 }
 
 impl End {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Client | Self::Abandoned | Self::WantsDatabase | Self::Leaving => "client closed",
+            Self::Client | Self::Abandoned | Self::WantsDatabase | Self::Leaving | Self::Left => {
+                "client closed"
+            }
             Self::Server => "server closed",
             Self::ClientLost(_) => "client lost",
             Self::ServerLost(_) => "server lost",
@@ -98,7 +103,8 @@ impl End {
             | Self::Stalled
             | Self::Abandoned
             | Self::WantsDatabase
-            | Self::Leaving => None,
+            | Self::Leaving
+            | Self::Left => None,
         }
     }
 }
@@ -147,7 +153,8 @@ impl Established {
             | End::Stalled
             | End::Abandoned
             | End::WantsDatabase
-            | End::Leaving => {
+            | End::Leaving
+            | End::Left => {
                 drop(server);
             }
         }
@@ -182,6 +189,7 @@ struct Relay<'a> {
     from_client: Direction,
     from_server: Direction,
     client_side: ClientSide,
+    bulk: Bulk,
     server_told: bool,
     leaving: bool,
     wants_database: bool,
@@ -221,6 +229,7 @@ impl<'a> Relay<'a> {
             from_client: Direction::default(),
             from_server: Direction::default(),
             client_side: ClientSide::Open,
+            bulk: Bulk::default(),
             server_told: false,
             leaving: false,
             wants_database: false,
@@ -243,6 +252,7 @@ impl<'a> Relay<'a> {
         match moved {
             Err(end) => Poll::Ready(end),
             Ok(()) if std::mem::take(&mut self.wants_database) => Poll::Ready(End::WantsDatabase),
+            Ok(()) if self.is_left_to_the_closer(client) => Poll::Ready(End::Left),
             Ok(()) if self.begins_to_leave() => Poll::Ready(End::Leaving),
             Ok(()) => match self.ordered() {
                 Some(end) => Poll::Ready(end),
@@ -356,10 +366,14 @@ impl<'a> Relay<'a> {
             return Ok(true);
         }
         match server.poll_fill(cx, scratch) {
-            Poll::Pending => Ok(false),
+            Poll::Pending => {
+                self.bulk.wait(cx, server);
+                Ok(false)
+            }
             Poll::Ready(Ok(0)) => Err(self.server_closed()),
             Poll::Ready(Ok(read)) => {
                 self.forward_to_client(cx, client, &scratch[..read])?;
+                self.bulk.came(read, self.conversation.is_quiet(), server);
                 Ok(true)
             }
             // A reset may come from anything in between: only the closer finds
@@ -432,6 +446,12 @@ impl<'a> Relay<'a> {
         order.refusal().filter(|_| now).map(End::Ordered)
     }
 
+    /// The client has gone and is owed nothing: what is left of the connection
+    /// is the closer's work, which does not wait for ever (decision 8).
+    fn is_left_to_the_closer(&self, client: &Connection) -> bool {
+        self.has_left() && self.conversation.is_quiet() && !client.has_unsent()
+    }
+
     /// True once: when the client has said Terminate or closed.
     fn begins_to_leave(&mut self) -> bool {
         let leaves = self.has_left();
@@ -455,9 +475,8 @@ impl<'a> Relay<'a> {
         }
         let timer = timer.get_or_insert_with(|| Box::pin(sleep(ABANDONED_QUERY)));
         match timer.as_mut().poll(cx) {
-            Poll::Ready(()) if *cancelled => {
-                Poll::Ready(End::ClientLost(io::ErrorKind::TimedOut.into()))
-            }
+            // It was cancelled and goes on: the closer insists.
+            Poll::Ready(()) if *cancelled => Poll::Ready(End::Left),
             Poll::Ready(()) => {
                 *cancelled = true;
                 timer.as_mut().reset(Instant::now() + ABANDONED_QUERY);
@@ -481,7 +500,8 @@ impl<'a> Relay<'a> {
             | End::Stalled
             | End::Abandoned
             | End::WantsDatabase
-            | End::Leaving => None,
+            | End::Leaving
+            | End::Left => None,
             End::Ordered(refusal) => Some(Words::Ours(refusal.clone())),
             End::Server | End::ServerLost(_) | End::Superseded => return self.loss(can_tell),
         };

@@ -257,3 +257,55 @@ fn c03_a_server_that_does_not_close_keeps_its_slot_until_it_is_gone() {
     assert_eq!(frozen.used(), 1, "the frozen server holds its slot");
     eventually("the slot to be free", || counts().used() == 0);
 }
+
+/// A backend that is stopped in the middle of things: it neither closes nor
+/// answers, while its server goes on.
+fn stopped_backend(stage: &Stage, raw: &mut Raw) -> StoppedBackend {
+    raw.query("SELECT pg_backend_pid()");
+    let answer = raw.read_until(b'Z');
+    let row = answer.iter().find(|message| message.kind == b'D').unwrap();
+    let pid = String::from_utf8(row.body[6..].to_vec()).unwrap();
+    assert_eq!(backends(&stage.role), 1);
+    let backend = StoppedBackend(pid);
+    backend.signal("-STOP");
+    backend
+}
+
+struct StoppedBackend(String);
+
+impl StoppedBackend {
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0]).status().unwrap().success());
+    }
+}
+
+impl Drop for StoppedBackend {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+#[test]
+fn c03_a_backend_that_does_not_close_after_its_client_is_terminated() {
+    let stage = Stage::new(&Wanted {
+        plan: "hobbyist",
+        settings: &[("timeouts", "server_close_timeout = \"500ms\"")],
+        ..Wanted::default()
+    });
+    for under_way in [None, Some("SELECT pg_sleep(60)")] {
+        let (mut raw, _) = Raw::log_in(&stage, &[]).unwrap();
+        let backend = stopped_backend(&stage, &mut raw);
+        if let Some(query) = under_way {
+            raw.query(query);
+        }
+        let terminated = || stage.metric("postern_terminated_backends_total");
+        let before = terminated();
+        drop(raw);
+        eventually("the backend to be told to end", || terminated() > before);
+        let used = || stage.postern().door().slots.counts()[0].counts.used();
+        assert_eq!(used(), 1, "its slot is free only when it is gone");
+        drop(backend);
+        eventually("the slot to be free", || used() == 0);
+        assert_eq!(backends(&stage.role), 0);
+    }
+}

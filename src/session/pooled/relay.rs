@@ -25,6 +25,7 @@ use crate::pool::PooledServer;
 use crate::pool::keeper::is_silent;
 use crate::pool::slots::Waiting;
 use crate::session::authenticate::{MAX_EARLY_INPUT, unless_gone};
+use crate::session::bulk::Bulk;
 use crate::session::farewell::{
     Ending, LAST_WORDS, count_stalled, end_session, log_end, statement_refused,
 };
@@ -95,6 +96,7 @@ pub(super) struct Relay {
     expected: Expected,
     upward: Upward,
     downward: Downward,
+    bulk: Bulk,
     /// What may have been committed.
     stakes: Stakes,
     /// The block of which the connection was lost.
@@ -715,7 +717,10 @@ impl Relay {
         let Some(server) = &mut self.server else { return Ok(false) };
         let Buffers { scratch, out } = buffers;
         let read = match server.server().connection().poll_fill(cx, scratch) {
-            Poll::Pending => return Ok(false),
+            Poll::Pending => {
+                self.bulk.wait(cx, server.server().connection());
+                return Ok(false);
+            }
             Poll::Ready(Ok(0)) => return Err(End::Server),
             Poll::Ready(Ok(read)) => read,
             Poll::Ready(Err(error)) => return Err(End::ServerLost(error)),
@@ -735,6 +740,8 @@ impl Relay {
             downward::Sending::AsTheyCame => &scratch[..read],
             downward::Sending::Rewritten => &out[..],
         };
+        let is_over = self.conversation.is_quiet();
+        self.bulk.came(read, is_over, server.server().connection());
         member.seat.add_sent(bytes.len());
         if self.conversation.answering() != answered {
             member.seat.answered(self.conversation.status() == TransactionStatus::Idle);
