@@ -26,6 +26,7 @@ pub struct Metrics {
     holds: HistogramVec,
     held: IntGaugeVec,
     lost: IntCounterVec,
+    failovers: IntCounterVec,
     /// Connections accepted, before anything is known of them.
     pub accepted: IntCounter,
     /// Connections closed for being one too many before authentication.
@@ -142,6 +143,11 @@ impl Metrics {
                 "Transactions whose server connection was lost, by what is known of their outcome",
                 &["service", "outcome"],
             ),
+            failovers: register.counters(
+                "postern_failovers_total",
+                "Primaries that followed another, by what became of the former one",
+                &["service", "cause"],
+            ),
             accepted: register
                 .counter("postern_connections_accepted_total", "Connections accepted"),
             crowded_out: register.counter(
@@ -201,6 +207,11 @@ impl Metrics {
     /// A transaction's server connection was lost.
     pub fn transaction_lost(&self, service: &ServiceName, outcome: LostOutcome) {
         self.lost.with_label_values(&[service.as_str(), outcome.label()]).inc();
+    }
+
+    /// One primary of a service followed another.
+    pub fn failed_over(&self, service: &ServiceName, cause: &str) {
+        self.failovers.with_label_values(&[service.as_str(), cause]).inc();
     }
 
     /// A cancel request was dealt with.

@@ -39,10 +39,17 @@ pub(super) fn assemble(
     let control = runtimes.control.handle().clone();
     let roster = Roster::new(CoarseClock::default());
     let watched = Arc::clone(&directory);
-    let reigns = reigns(&settings.topology.state_file)?;
-    let management = Management::start(watched, roster.clone(), control, settings.into(), reigns);
-    let management = Arc::new(management);
     let metrics = Metrics::new();
+    let reigns = reigns(&settings.topology.state_file)?;
+    let management = Management::start(
+        watched,
+        roster.clone(),
+        control,
+        settings.into(),
+        reigns,
+        metrics.clone(),
+    );
+    let management = Arc::new(management);
     let closer = Closer::new(
         dialer.clone(),
         Arc::clone(&management) as Arc<_>,

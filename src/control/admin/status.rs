@@ -13,6 +13,7 @@ use crate::directory::roster::Activity;
 use crate::directory::{Node, Roster, Service};
 use crate::domain::{Kind, NodeAddress, PoolMode, Refusal, ServiceName};
 use crate::pool::ledger::Counts;
+use crate::routing::topology::Reason;
 use crate::shutdown::Phase;
 
 /// A Postern at one moment.
@@ -84,6 +85,10 @@ pub struct ServiceStatus {
     pub primary: Option<String>,
     /// Why none does, in the words that clients hear.
     pub unavailable: Option<String>,
+    /// The newest primary's, `generation.timeline.sequence`.
+    pub epoch: String,
+    /// What decided who the primary is, or that nobody is.
+    pub decided: String,
     /// Its nodes, in configured order.
     pub nodes: Vec<NodeStatus>,
     /// Its clients.
@@ -97,6 +102,10 @@ pub struct NodeStatus {
     pub address: String,
     /// What it was when it was last looked at.
     pub role: NodeRole,
+    /// The timeline that it writes or receives.
+    pub timeline: Option<u32>,
+    /// How old is what a standby has not replayed, in whole seconds.
+    pub lag_seconds: Option<u64>,
     /// Whether it has pgvector, where that matters and is known.
     pub pgvector: Option<bool>,
     /// Its slots.
@@ -201,19 +210,33 @@ impl Sight {
             plan: service.plan.name.to_string(),
             primary: primary.as_ref().ok().map(|node| node.address.to_string()),
             unavailable: why_unavailable(service),
-            nodes: nodes.map(|node| self.node(service.kind, node)).collect(),
+            epoch: service.topology.epoch.to_string(),
+            decided: self.decided(service),
+            nodes: nodes.map(|node| self.node(service, node)).collect(),
             clients: self.clients.get(&service.name).copied().unwrap_or_default(),
         }
     }
 
-    fn node(&self, kind: Kind, node: &Node) -> NodeStatus {
+    fn decided(&self, service: &Service) -> String {
+        let node = service.nodes.first();
+        let key = node.map(|node| (node.service.clone(), node.address.clone()));
+        let seen = key.and_then(|key| self.nodes.get(&key));
+        seen.map_or(Reason::NotLookedAt, |seen| seen.decided).to_string()
+    }
+
+    fn node(&self, service: &Service, node: &Node) -> NodeStatus {
         let key = (node.service.clone(), node.address.clone());
         let seen = self.nodes.get(&key);
         let slots = self.slots.get(&key);
-        let answered = seen.filter(|seen| kind == Kind::Vector && seen.role.answers());
+        let vector = service.kind == Kind::Vector;
+        let answered = seen.filter(|seen| vector && seen.role.answers());
+        let mut standbys = service.topology.standbys.iter();
+        let standby = standbys.find(|standby| standby.node.address == node.address);
         NodeStatus {
             address: node.address.to_string(),
             role: seen.map_or(NodeRole::Unknown, |seen| seen.role),
+            timeline: seen.and_then(|seen| seen.timeline),
+            lag_seconds: standby.and_then(|standby| standby.lag).map(|lag| lag.as_secs()),
             pgvector: answered.map(|seen| seen.pgvector),
             slots: slots.map_or_else(|| unused(node), |counts| in_use(*counts)),
         }

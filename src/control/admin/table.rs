@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::status::{ClientCounts, NodeStatus, ServiceStatus, Stage, Status};
 
-const HEAD: [&str; 11] = [
-    "SERVICE", "KIND", "PLAN", "NODE", "ROLE", "SLOTS", "CLOSING", "WAITING", "CLIENTS", "ACTIVE",
-    "IN TX",
+const HEAD: [&str; 13] = [
+    "SERVICE", "KIND", "PLAN", "NODE", "ROLE", "TIMELINE", "LAG", "SLOTS", "CLOSING", "WAITING",
+    "CLIENTS", "ACTIVE", "IN TX",
 ];
 
 type Row = [String; HEAD.len()];
@@ -55,7 +55,11 @@ impl fmt::Display for ClientCounts {
 
 fn write_trouble(f: &mut fmt::Formatter<'_>, service: &ServiceStatus) -> fmt::Result {
     match &service.unavailable {
-        Some(why) => write!(f, "\n{} has no primary: {}\n", service.name, visible(why)),
+        Some(why) => {
+            let (name, epoch, decided) = (&service.name, &service.epoch, &service.decided);
+            writeln!(f, "\n{name} has no primary: {}", visible(why))?;
+            writeln!(f, "  since epoch {epoch}: {decided}")
+        }
         None => Ok(()),
     }
 }
@@ -69,9 +73,9 @@ fn rows(service: &ServiceStatus) -> Vec<Row> {
     let clients = &service.clients;
     let own = [&service.name, &service.kind, &service.plan];
     rows[0][..3].clone_from_slice(&own.map(|text| visible(text)));
-    rows[0][8] = clients.total().to_string();
-    rows[0][9] = clients.active.to_string();
-    rows[0][10] = clients.idle_in_transaction.to_string();
+    rows[0][10] = clients.total().to_string();
+    rows[0][11] = clients.active.to_string();
+    rows[0][12] = clients.idle_in_transaction.to_string();
     rows
 }
 
@@ -84,9 +88,11 @@ fn node_row(node: &NodeStatus) -> Row {
     let mut row = Row::default();
     row[3] = visible(&node.address);
     row[4] = format!("{}{lacks}", node.role.label());
-    row[5] = format!("{}/{}", slots.used, slots.limit);
-    row[6] = slots.closing.to_string();
-    row[7] = slots.waiting.to_string();
+    row[5] = node.timeline.map(|timeline| timeline.to_string()).unwrap_or_default();
+    row[6] = node.lag_seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default();
+    row[7] = format!("{}/{}", slots.used, slots.limit);
+    row[8] = slots.closing.to_string();
+    row[9] = slots.waiting.to_string();
     row
 }
 

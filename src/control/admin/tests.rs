@@ -104,12 +104,13 @@ async fn the_table_is_aligned_and_holds_nothing_a_terminal_obeys() {
 listening on 127.0.0.1:5432 (session)
 clients: 1 (1 logging in, 0 idle, 0 active, 0 idle in transaction)
 
-SERVICE  KIND        PLAN       NODE                   ROLE                  SLOTS  CLOSING  WAITING  CLIENTS  ACTIVE  IN TX
-orders   postgresql  startup-4  127.0.0.1:5433         primary               0/25   0        0        1        0       0
-search   vector      startup-4  127.0.0.1:5434         down                  0/25   0        0        0        0       0
-vectors  vector      startup-4  /tmp/a\\u{{1b}}[31m:5435  primary, no pgvector  0/25   0        0        0        0       0
+SERVICE  KIND        PLAN       NODE                   ROLE                  TIMELINE  LAG  SLOTS  CLOSING  WAITING  CLIENTS  ACTIVE  IN TX
+orders   postgresql  startup-4  127.0.0.1:5433         primary               1              0/25   0        0        1        0       0
+search   vector      startup-4  127.0.0.1:5434         down                  1              0/25   0        0        0        0       0
+vectors  vector      startup-4  /tmp/a\\u{{1b}}[31m:5435  primary, no pgvector  1              0/25   0        0        0        0       0
 
 search has no primary: None of its nodes answers.
+  since epoch 0.0.0: no node answers
 "
     );
     assert_eq!(status.to_string(), expected);

@@ -16,6 +16,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::pool::Slots;
+use crate::routing::topology::Reason;
 
 /// Handles on everything that is looked at.
 #[derive(Clone, Default)]
@@ -85,7 +86,9 @@ impl World {
                 service: node.service.clone(),
                 node: node.address.clone(),
                 role,
+                timeline: Some(1),
                 pgvector: false,
+                decided: Reason::NobodyAnswers,
             })
         });
         nodes.collect()

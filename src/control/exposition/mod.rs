@@ -19,6 +19,7 @@ mod server;
 mod sight;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 pub use health::{Unhealthy, health};
 pub use http::NoAnswer;

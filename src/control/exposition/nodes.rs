@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{NodeAddress, ServiceName};
+use crate::routing::topology::Reason;
 
 /// A node as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,9 +14,13 @@ pub struct NodeState {
     pub node: NodeAddress,
     /// What it is now.
     pub role: NodeRole,
+    /// The timeline that it writes or receives, if that was to be seen.
+    pub timeline: Option<u32>,
     /// Whether the pgvector extension can be created there. Says something
     /// only about a node that answered.
     pub pgvector: bool,
+    /// What decided who the primary of its service is, or that nobody is.
+    pub decided: Reason,
 }
 
 /// What a node is at the moment.

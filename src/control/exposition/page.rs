@@ -21,6 +21,7 @@ use super::nodes::{NodeRole, NodeState};
 use super::process;
 use super::recency::Recency;
 use super::sight::{MODES, Sight, service_of};
+use super::topology;
 use crate::admission::strangers::Strangers;
 use crate::directory::roster::Activity;
 use crate::directory::{CoarseClock, Directory, Roster};
@@ -134,6 +135,7 @@ fn found(sight: &Sight, recent: &HashSet<String>) -> Vec<MetricFamily> {
     families.extend(slots(&slots_shown(sight, recent)));
     families.extend(traffic(sight, recent));
     families.extend(nodes(sight, recent));
+    families.extend(topology::families(sight, recent));
     families.into_iter().map(Family::finish).collect()
 }
 

@@ -117,7 +117,7 @@ fn a30_no_name_breaks_a_line_of_the_page() {
 }
 
 #[test]
-fn a_vector_node_without_pgvector_is_named_before_any_client_came() {
+fn what_keeps_clients_away_is_named_before_any_client_came() {
     let vector = Kind::Vector;
     let world = World::of([
         service("search", vector, "127.0.0.1:1", true),
@@ -127,7 +127,8 @@ fn a_vector_node_without_pgvector_is_named_before_any_client_came() {
     let page = Exposition::new(world.sources()).text().unwrap();
     let named: Vec<&str> = page.lines().filter(|l| l.contains("service=")).collect();
     let only = r#"postern_node_without_pgvector{service="search",node="127.0.0.1:1"} 1"#;
-    assert_eq!(named, [only]);
+    let asleep = r#"postern_service_without_primary{service="asleep",reason="unreachable"} 1"#;
+    assert_eq!(named, [only, asleep]);
     assert_lines(&page, &["postern_nodes{role=\"down\"} 1"]);
 }
 

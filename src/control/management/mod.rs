@@ -52,6 +52,7 @@ use crate::auth::verifier::LookupFuture;
 use crate::auth::{Lookup, LookupError, VerifierSource};
 use crate::directory::{Directory, Node, Roster, Service};
 use crate::domain::ServiceName;
+use crate::metrics::Metrics;
 use crate::pool::BackendReaper;
 use crate::pool::closer::{ReaperAnswer, ReaperFuture};
 use crate::routing::EvidenceSink;
@@ -129,12 +130,14 @@ impl Management {
         runtime: Handle,
         settings: Settings,
         reigns: Reigns,
+        metrics: Metrics,
     ) -> Self {
         let mut published = directory.subscribe();
         let common = Common {
             publisher: Publisher::new(directory),
             timeouts: ArcSwap::from_pointee(settings.timeouts),
             reigns,
+            metrics,
             roster,
         };
         let shared = Arc::new(Shared {
@@ -197,13 +200,25 @@ impl Drop for Management {
 }
 
 fn node_state(watch: &ServiceWatch, node: &NodeWatch) -> NodeState {
-    let (role, pgvector) = match node.condition().standing() {
-        Standing::Unseen => (NodeRole::Unknown, false),
-        Standing::Down => (NodeRole::Down, false),
-        Standing::Up(look) if look.writable() => (NodeRole::Primary, look.pgvector == Some(true)),
-        Standing::Up(look) => (NodeRole::Standby, look.pgvector == Some(true)),
+    let standing = node.condition().standing();
+    let role = match standing {
+        Standing::Unseen => NodeRole::Unknown,
+        Standing::Down => NodeRole::Down,
+        Standing::Up(look) if look.writable() => NodeRole::Primary,
+        Standing::Up(_) => NodeRole::Standby,
     };
-    NodeState { service: watch.name.clone(), node: node.address.clone(), role, pgvector }
+    let look = match standing {
+        Standing::Up(look) => Some(look),
+        Standing::Unseen | Standing::Down => None,
+    };
+    NodeState {
+        service: watch.name.clone(),
+        node: node.address.clone(),
+        role,
+        timeline: look.and_then(|look| look.timeline),
+        pgvector: look.is_some_and(|look| look.pgvector == Some(true)),
+        decided: watch.throne().reason,
+    }
 }
 
 impl Shared {

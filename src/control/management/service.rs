@@ -18,6 +18,7 @@ use super::verifiers::Verifiers;
 use crate::control::config::{self, Timeouts};
 use crate::directory::{Node, Roster, Service};
 use crate::domain::{Kind, NodeAddress, ServiceName};
+use crate::metrics::Metrics;
 use crate::routing::topology::lag::{History, Position};
 use crate::routing::topology::{Leadership, Reign};
 
@@ -28,6 +29,8 @@ pub(super) struct Common {
     pub(super) timeouts: ArcSwap<Timeouts>,
     /// The primaries of all services, on the disk.
     pub(super) reigns: Reigns,
+    /// Counts failovers.
+    pub(super) metrics: Metrics,
     /// Says whether a service has clients now.
     pub(super) roster: Roster,
 }

@@ -22,20 +22,12 @@ pub(super) struct Throne {
     pub(super) since: Instant,
     /// What decided last.
     pub(super) reason: Reason,
-    /// How often one primary followed another, by cause, as in [`Cause::ALL`].
-    pub(super) successions: [u64; Cause::ALL.len()],
 }
 
 impl Throne {
     /// As it was left.
     pub(super) fn new(reign: Reign, now: Instant) -> Self {
-        Self {
-            reign,
-            seated: false,
-            since: now,
-            reason: Reason::NotLookedAt,
-            successions: [0; Cause::ALL.len()],
-        }
+        Self { reign, seated: false, since: now, reason: Reason::NotLookedAt }
     }
 }
 
@@ -102,7 +94,7 @@ impl ServiceWatch {
             self.wake();
         }
         if is_new && let Some(cause) = cause(&throne.reign, &decision.reign, sights) {
-            throne.successions[cause as usize] += 1;
+            self.common.metrics.failed_over(&self.name, cause.label());
         }
         throne.reign.clone_from(&decision.reign);
         (throne.seated, throne.reason) = (seated, decision.reason);

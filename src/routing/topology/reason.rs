@@ -109,10 +109,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Lost, Self::Demoted, Self::Outranked, Self::Removed, Self::Promoted];
-
     /// From the last look at the former primary, if it is still a node.
     #[must_use]
     pub fn of(former: Option<Sight>) -> Self {

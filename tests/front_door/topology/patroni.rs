@@ -15,7 +15,7 @@ use postern::control::management::node_sql;
 use super::etcd::Etcd;
 use super::process::Process;
 use super::*;
-use crate::stage::{MANAGEMENT, MANAGEMENT_PASSWORD, PASSWORD, free_ports};
+use crate::stage::{MANAGEMENT, MANAGEMENT_PASSWORD, PASSWORD, free_ports, http_get};
 
 const NODES: usize = 3;
 const SUPERUSER: &str = "superuser-secret";
@@ -203,6 +203,19 @@ impl Patroni {
         stage
     }
 
+    /// What the members say, for a failure.
+    fn described(&self) -> String {
+        let said = |node: &Node| {
+            let cluster = http_get(node.rest, "/cluster");
+            let log = std::fs::read_to_string(self.path(&format!("{}.log", node.name)));
+            let log = log.unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(30)..].join("\n");
+            format!("{} says {cluster}, and its log:\n{last}\n", node.name)
+        };
+        self.nodes.iter().map(said).collect()
+    }
+
     fn followed(&self, stage: &Stage) -> bool {
         let Some(leader) = self.leader() else { return false };
         let address = format!("127.0.0.1:{}", self.nodes[leader].port);
@@ -387,7 +400,13 @@ fn scenario(by_etcd: bool, timings: Timings, synchronous: bool) {
     patroni.signal(frozen, "CONT");
     for _ in 0..40 {
         // While the old one still takes itself for the primary.
-        stdout(&psql(&stage.plain_uri(""), "INSERT INTO t VALUES (0)"));
+        let written = psql(&stage.plain_uri(""), "INSERT INTO t VALUES (0)");
+        assert!(
+            written.status.success(),
+            "{written:?}\n{:?}\n{}",
+            stage.topology(),
+            patroni.described()
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(patroni.logins(frozen), before, "no client came to the old primary");

@@ -136,6 +136,7 @@ impl Scene {
             Handle::current(),
             settings,
             reigns,
+            Metrics::new(),
         );
         Self { management, directory }
     }
