@@ -30,7 +30,9 @@ pub struct Bulk {
     moved: usize,
     /// Set while pieces are waited for.
     pieces: bool,
+    /// Runs since the last bytes came, if `waits`.
     timer: Option<Pin<Box<Sleep>>>,
+    waits: bool,
 }
 
 impl Bulk {
@@ -45,6 +47,7 @@ impl Bulk {
             return;
         }
         self.moved += bytes;
+        self.waits = false;
         if !self.pieces && self.moved >= LONG {
             self.pieces = server.wake_at(PIECE).is_ok();
         }
@@ -60,7 +63,7 @@ impl Bulk {
 
     fn wait_for_a_piece(&mut self, cx: &mut Context<'_>, server: &Connection) {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-        if timer.is_elapsed() {
+        if !std::mem::replace(&mut self.waits, true) {
             timer.as_mut().reset(Instant::now() + PATIENCE);
         }
         if timer.as_mut().poll(cx) == Poll::Ready(()) {
@@ -71,8 +74,7 @@ impl Bulk {
 
     #[cold]
     fn stop(&mut self, server: &Connection) {
-        self.pieces = false;
-        self.timer = None;
+        (self.pieces, self.waits, self.timer) = (false, false, None);
         // The kernel signals at once what has come already. A socket that
         // refuses is broken, and says so when it is read.
         let _ = server.wake_at(1);
@@ -96,13 +98,14 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let mut connection = Connection::plain(Socket::tcp(stream).unwrap());
         let mut bulk = Bulk::default();
-        for answer in 0..3 {
-            let length = 3 * LONG + answer;
-            server.set_nodelay(true).unwrap();
+        // The end comes alone, and is less than what is waited for.
+        for end in [1, 100, 40_000] {
+            let length = 3 * LONG + end;
+            let everything = vec![7; length];
             let sending = async {
-                for part in vec![7; length].chunks(8192) {
-                    server.write_all(part).await.unwrap();
-                }
+                server.write_all(&everything[..3 * LONG]).await.unwrap();
+                tokio::time::sleep(PATIENCE / 2).await;
+                server.write_all(&everything[3 * LONG..]).await.unwrap();
             };
             let reading = async {
                 let (mut read, mut scratch) = (0, vec![0; 64 * 1024]);
