@@ -168,6 +168,8 @@ fn every_refusal() -> Vec<Refusal> {
         no_primary(Unavailable::NoPrimary),
         no_primary(lacking),
         no_primary(Unavailable::NoStandby),
+        no_primary(Unavailable::PoweredOff),
+        no_primary(Unavailable::Paused),
         Refusal::ServerLogin(ServerLoginFailure::Broken),
         Refusal::ServerLogin(ServerLoginFailure::UnsupportedAuthentication),
         Refusal::ServerLogin(ServerLoginFailure::Untrusted),
@@ -221,7 +223,9 @@ fn is_named(refusal: &Refusal) -> bool {
                 Unavailable::Unreachable
                 | Unavailable::NoPrimary
                 | Unavailable::NoPgvector { .. }
-                | Unavailable::NoStandby,
+                | Unavailable::NoStandby
+                | Unavailable::PoweredOff
+                | Unavailable::Paused,
             ..
         }
         | Refusal::ServerLogin(

@@ -8,6 +8,7 @@
 //!     Directory, Policy ◀── reads ── data runtime: listeners, sessions
 //! ```
 
+mod catalog;
 mod data_path;
 mod descriptors;
 mod drain;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 use super::Failure;
 use crate::control::admin::ReloadReport;
+use crate::control::catalog::declared;
 use crate::control::config::Settings;
 use crate::control::exposition::Readiness;
 use crate::session::FrontDoor;
@@ -54,10 +56,14 @@ impl Postern {
         runtimes: &Runtimes,
     ) -> Result<Self, Failure> {
         let descriptors = descriptors::raise_limit(settings.limits.max_clients);
+        let catalog = catalog::open(settings)?;
+        let settings = &declared::with_catalog(settings.clone(), catalog.as_ref())
+            .map_err(|problems| Failure::new(problems.join("\n")))?;
         let (door, management) = data_path::assemble(settings, runtimes)?;
         let readiness = Readiness::new(door.shutdown.clone());
         readiness.directory_published();
-        let reloader = Reloader::new(settings, config, Arc::clone(&door), management.clone());
+        let reloader =
+            Reloader::new(settings, config, Arc::clone(&door), management.clone(), catalog.clone());
         let reloader = Arc::new(reloader);
         let mut tasks =
             observation::serve(settings, &door, &management, &readiness, &reloader, runtimes)?;

@@ -12,7 +12,9 @@ use crate::admission::strangers::Caps;
 use crate::control::admin::ReloadReport;
 use crate::control::config::{self, ListenAddress, Settings, TlsMode};
 use crate::directory::roster::Order;
-use crate::directory::{Directory, Node, Roster, Routing, Service, Snapshot, Tenures, Topology};
+use crate::directory::{
+    Directory, Node, Roster, Routing, Seat, Service, Snapshot, Tenures, Topology,
+};
 use crate::domain::ServiceName;
 use crate::domain::refusal::Unavailable;
 use crate::net::ServerTls;
@@ -77,27 +79,26 @@ pub fn snapshot(settings: &Settings) -> Result<Snapshot, Failure> {
     Ok(Snapshot { services: services?, routing })
 }
 
-fn service(declared: &config::Service) -> Result<Service, Failure> {
+/// A service as the data path sees it, before anybody has looked at its nodes.
+///
+/// # Errors
+/// If its `node_ca` cannot be read.
+pub fn service(declared: &config::Service) -> Result<Service, Failure> {
     Ok(Service {
         name: declared.name.clone(),
         kind: declared.kind,
         plan: Arc::new(declared.plan.clone()),
         allowlist: declared.allowlist.clone(),
         nodes: nodes(declared)?,
+        suspended: declared.suspended.clone(),
         topology: Topology::nobody(Unavailable::Unreachable),
         tenures: Tenures::default(),
     })
 }
 
 fn nodes(declared: &config::Service) -> Result<Vec<Arc<Node>>, Failure> {
-    let authorities: Option<Arc<str>> = match &declared.node_ca {
-        None => None,
-        Some(path) => {
-            let pem = std::fs::read_to_string(path);
-            let pem = pem.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-            Some(pem.into())
-        }
-    };
+    let authorities = declared.node_ca.as_ref().map(config::NodeCa::read);
+    let authorities = authorities.transpose().map_err(Failure::new)?;
     let node = |address: &crate::domain::NodeAddress| {
         Arc::new(Node {
             service: declared.name.clone(),
@@ -112,19 +113,37 @@ fn nodes(declared: &config::Service) -> Result<Vec<Arc<Node>>, Failure> {
 }
 
 /// Tells the sessions that their service's allowlist no longer permits, or
-/// whose service is gone, to leave. Returns how many.
+/// whose service is gone or powered off, to leave. Returns how many.
 pub fn send_away_unwanted(directory: &Directory, roster: &Roster) -> usize {
+    send_away(directory, &roster.seats())
+}
+
+/// As [`send_away_unwanted`], of one service.
+pub fn send_away_unwanted_of(directory: &Directory, roster: &Roster, name: &ServiceName) -> usize {
+    send_away(directory, &roster.seats_of(name))
+}
+
+fn send_away(directory: &Directory, seats: &[Arc<Seat>]) -> usize {
     let snapshot = directory.current();
-    let unwanted = |seat: &&Arc<crate::directory::Seat>| {
+    let orders = seats.iter().map(|seat| {
         let service = snapshot.services.get(&seat.occupant.endpoint.service);
-        !service.is_some_and(|service| service.allowlist.permits(&seat.occupant.address))
-    };
-    let seats = roster.seats();
-    let unwanted: Vec<_> = seats.iter().filter(unwanted).collect();
-    for seat in &unwanted {
-        seat.tell(Order::NotPermitted);
+        (seat, order(service.map(|service| &**service), seat))
+    });
+    let unwanted: Vec<_> = orders.filter(|(_, order)| *order != Order::None).collect();
+    for (seat, order) in &unwanted {
+        seat.tell(*order);
     }
     unwanted.len()
+}
+
+/// What a session is told, now that its service is this one.
+fn order(service: Option<&Service>, seat: &Seat) -> Order {
+    match service {
+        Some(service) if !service.allowlist.permits(&seat.occupant.address) => Order::NotPermitted,
+        Some(service) if service.suspended == Some(Unavailable::PoweredOff) => Order::Leave,
+        Some(_) => Order::None,
+        None => Order::NotPermitted,
+    }
 }
 
 /// Which services came, changed and went.
@@ -155,4 +174,5 @@ fn differs(before: &Service, after: &Service) -> bool {
         || before.plan != after.plan
         || before.allowlist != after.allowlist
         || before.nodes != after.nodes
+        || before.suspended != after.suspended
 }

@@ -146,6 +146,16 @@ impl Builder {
         Ok(cluster)
     }
 
+    /// Starts the server of a cluster that was made in this directory before,
+    /// by this process or another one, as it was configured then.
+    pub fn open(self) -> Result<Cluster, Error> {
+        let account = Account::for_servers()?;
+        let directory = self.directory.clone().unwrap_or_default();
+        let layout = Layout::existing(&directory, account)?;
+        let guardian = Guardian::start(layout.temporary(), account)?;
+        self.into_cluster(layout, guardian).start_on_a_port()
+    }
+
     fn initdb(&self) -> Initdb<'_> {
         Initdb {
             installation: &self.installation,

@@ -58,6 +58,13 @@ impl Layout {
         Ok(Self { data, sockets, log, account, temporary })
     }
 
+    /// The directories of a cluster that is there.
+    pub(super) fn existing(root: &Path, account: Account) -> Result<Self, Error> {
+        let (data, sockets, log) = (root.join("data"), root.join("run"), root.join("log"));
+        fs::metadata(data.join("PG_VERSION")).doing("looking for a cluster in", root)?;
+        Ok(Self { data, sockets, log, account, temporary: None })
+    }
+
     /// What a standby knows its primary's password from.
     pub(super) fn passfile(&self) -> PathBuf {
         self.log.with_file_name("passfile")

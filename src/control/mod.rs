@@ -1,6 +1,7 @@
 //! The control plane: everything that is not on the way of a query.
 
 pub mod admin;
+pub mod catalog;
 pub mod config;
 pub mod exposition;
 mod leader;

@@ -32,6 +32,21 @@ pub struct Service {
     /// How long connections to them may be used. Whoever publishes leaves this
     /// alone: the publication itself fills it in.
     pub tenures: Tenures,
+    /// Why nobody is served, whatever its nodes say: its owner's will.
+    pub suspended: Option<Unavailable>,
+}
+
+impl Service {
+    /// The node that takes writes, or why nobody is served.
+    ///
+    /// # Errors
+    /// What its clients hear.
+    pub fn primary(&self) -> Result<&Arc<Node>, &Unavailable> {
+        match &self.suspended {
+            Some(reason) => Err(reason),
+            None => self.topology.primary.as_ref(),
+        }
+    }
 }
 
 /// A node and what Postern may do with it.

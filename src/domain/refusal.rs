@@ -168,6 +168,10 @@ pub enum Unavailable {
     },
     /// There is no standby for the read-only endpoint.
     NoStandby,
+    /// Its owner has powered it off.
+    PoweredOff,
+    /// Its operator lets nothing begin for a while.
+    Paused,
 }
 
 /// Why the login on the node did not end in a session.
@@ -471,6 +475,8 @@ impl Unavailable {
             Self::NoPrimary => "no_primary",
             Self::NoPgvector { .. } => "no_pgvector",
             Self::NoStandby => "no_standby",
+            Self::PoweredOff => "powered_off",
+            Self::Paused => "paused",
         }
     }
 
@@ -482,6 +488,8 @@ impl Unavailable {
                 format!("The pgvector extension is not installed on {}.", nodes.join(", "))
             }
             Self::NoStandby => "None of its standbys can serve read-only connections.".to_owned(),
+            Self::PoweredOff => "The service is powered off.".to_owned(),
+            Self::Paused => "The service is paused for maintenance.".to_owned(),
         }
     }
 }

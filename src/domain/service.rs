@@ -30,7 +30,10 @@ impl fmt::Display for Kind {
 
 /// Whether and how Postern encrypts its connections to a node: libpq's
 /// `sslmode` of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum NodeTls {
     /// Never.
     Disable,

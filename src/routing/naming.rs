@@ -151,6 +151,7 @@ mod tests {
             nodes: Vec::new(),
             topology: Topology::nobody(Unavailable::Unreachable),
             tenures: Tenures::default(),
+            suspended: None,
         };
         let services = ["orders", "billing"].map(|n| (n.parse().unwrap(), Arc::new(service(n))));
         Snapshot {

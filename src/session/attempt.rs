@@ -163,6 +163,13 @@ impl Attempt<'_> {
             let (service, reason) = (service.name.clone(), reason.clone());
             Failure::Passing(Refusal::NoPrimary { service, reason }.into())
         };
+        match &service.suspended {
+            Some(reason @ Unavailable::PoweredOff) => {
+                return Err(Failure::Final(refuse(reason).into_departure()));
+            }
+            Some(reason) => return Err(refuse(reason)),
+            None => {}
+        }
         let node = match self.endpoint.access {
             Access::ReadWrite => service.topology.primary.clone().map_err(|reason| refuse(&reason)),
             Access::ReadOnly => {

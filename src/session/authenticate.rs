@@ -19,8 +19,8 @@ use crate::auth::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use crate::auth::server::{Binding, Candidate, Exchange, Failure, Proven};
 use crate::auth::throttle::Suspect;
 use crate::auth::verifier::NoVerifier;
-use crate::domain::refusal::ProtocolViolation;
-use crate::domain::{Endpoint, Refusal};
+use crate::domain::refusal::{ProtocolViolation, Unavailable};
+use crate::domain::{Endpoint, Refusal, ServiceName};
 use crate::net::Connection;
 use crate::wire::answer;
 use crate::wire::login::{self, MAX_SASL_MESSAGE};
@@ -283,10 +283,16 @@ async fn held_lookup(
             Err(error) => error,
         };
         held = held.or_else(|| door.held.admit(endpoint, policy.failover_max_held));
-        if held.is_none() || Instant::now() >= give_up {
+        if held.is_none() || Instant::now() >= give_up || is_powered_off(door, service) {
             tracing::warn!(%service, %error, "no verifier could be looked up");
             return Err(super::login::unavailable(door, service).into());
         }
         tokio::time::sleep_until((Instant::now() + RETRY).min(give_up)).await;
     }
+}
+
+/// Waiting for a service that its owner has powered off is of no use.
+fn is_powered_off(door: &FrontDoor, service: &ServiceName) -> bool {
+    let service = door.directory.service(service);
+    service.is_some_and(|service| service.suspended == Some(Unavailable::PoweredOff))
 }

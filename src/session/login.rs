@@ -126,9 +126,9 @@ fn greet(
 
 /// Why a service has nobody to serve a client at the moment.
 pub fn unavailable(door: &FrontDoor, service: &ServiceName) -> Refusal {
-    let primary = door.directory.service(service).map(|service| service.topology.primary.clone());
-    let reason = match primary {
-        Some(Err(reason)) => reason,
+    let found = door.directory.service(service);
+    let reason = match found.as_ref().map(|service| service.primary()) {
+        Some(Err(reason)) => reason.clone(),
         Some(Ok(_)) | None => Unavailable::Unreachable,
     };
     Refusal::NoPrimary { service: service.clone(), reason }

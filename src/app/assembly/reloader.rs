@@ -1,26 +1,45 @@
-//! Reads the configuration again, on SIGHUP or over the admin socket.
+//! Brings what is declared to the data path: the configuration file, read
+//! again on SIGHUP or over the admin socket, and the catalogue, service by
+//! service as they change.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::app::reload;
 use crate::control::admin::ReloadReport;
-use crate::control::config::{self, Settings};
+use crate::control::catalog::{Catalog, declared};
+use crate::control::config::{self, Plans, Settings};
 use crate::control::management::Management;
 use crate::directory::Snapshot;
+use crate::domain::ServiceName;
 use crate::session::FrontDoor;
 
 /// Holds the settings in force.
 pub struct Reloader {
     /// Those of the start, which some keys keep until a restart.
     started: Settings,
-    drain_timeout: Mutex<Duration>,
+    in_force: Mutex<InForce>,
     path: Option<PathBuf>,
     door: Arc<FrontDoor>,
     management: Arc<Management>,
-    /// One reload at a time.
+    catalog: Option<Catalog>,
+    /// One reload or publication at a time.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// What a reload replaces and somebody else wants to know.
+#[derive(Clone)]
+struct InForce {
+    drain_timeout: Duration,
+    plans: Arc<Plans>,
+}
+
+impl InForce {
+    fn of(settings: &Settings) -> Self {
+        let plans = Arc::new(settings.plans.clone());
+        Self { drain_timeout: settings.timeouts.drain, plans }
+    }
 }
 
 impl Reloader {
@@ -29,29 +48,42 @@ impl Reloader {
         path: Option<&Path>,
         door: Arc<FrontDoor>,
         management: Arc<Management>,
+        catalog: Option<Catalog>,
     ) -> Self {
         Self {
             started: settings.clone(),
-            drain_timeout: Mutex::new(settings.timeouts.drain),
+            in_force: Mutex::new(InForce::of(settings)),
             path: path.map(Path::to_owned),
             door,
             management,
+            catalog,
             turn: tokio::sync::Mutex::default(),
         }
     }
 
     /// How long a drain lasts.
     pub fn drain_timeout(&self) -> Duration {
-        *self.drain_timeout.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_force().drain_timeout
+    }
+
+    /// The plans that services can be on.
+    pub fn plans(&self) -> Arc<Plans> {
+        Arc::clone(&self.in_force().plans)
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the file and applies it, whole or not at all.
     ///
     /// # Errors
     /// Every problem.
-    pub async fn reload(&self) -> Result<ReloadReport, Vec<String>> {
+    pub async fn reload(self: &Arc<Self>) -> Result<ReloadReport, Vec<String>> {
         let _turn = self.turn.lock().await;
-        let done = self.read_and_apply();
+        let reloader = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || reloader.read_and_apply()).await;
+        let done = done.unwrap_or_else(|error| Err(vec![error.to_string()]));
         match &done {
             Ok(report) => tracing::info!(
                 added = ?report.added, changed = ?report.changed, removed = ?report.removed,
@@ -73,6 +105,7 @@ impl Reloader {
         };
         let settings = config::load(path)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let settings = declared::with_catalog(settings, self.catalog.as_ref())?;
         let policy = reload::policy(&settings).map_err(|error| vec![error.to_string()])?;
         let before = self.door.directory.current();
         let next = reload::snapshot(&settings).map_err(|error| vec![error.to_string()])?;
@@ -80,8 +113,7 @@ impl Reloader {
         self.door.closer.set_close_timeout(settings.timeouts.server_close);
         self.management.update((&settings).into());
         self.door.directory.publish(|_| self.completed(next));
-        *self.drain_timeout.lock().unwrap_or_else(PoisonError::into_inner) =
-            settings.timeouts.drain;
+        *self.in_force() = InForce::of(&settings);
         self.tell_the_slots();
         let sent_away = reload::send_away_unwanted(&self.door.directory, &self.door.roster);
         if sent_away > 0 {
@@ -92,6 +124,43 @@ impl Reloader {
             self.started.restart_needed(&settings).into_iter().map(str::to_owned).collect();
         report.warnings = settings.warnings.iter().map(ToString::to_string).collect();
         Ok(report)
+    }
+
+    /// Brings one service to the data path as the catalogue has it now, or
+    /// takes it away. When this returns, live traffic obeys it. Returns how
+    /// many sessions were told to leave.
+    ///
+    /// # Errors
+    /// Why it cannot be declared; the data path goes on with what it had.
+    pub async fn publish(self: &Arc<Self>, name: ServiceName) -> Result<usize, String> {
+        let _turn = self.turn.lock().await;
+        let reloader = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || reloader.publish_service(&name)).await;
+        done.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    fn publish_service(&self, name: &ServiceName) -> Result<usize, String> {
+        let catalog = self.catalog.as_ref().ok_or("there is no catalogue")?;
+        let declared = declared::service(catalog, &self.plans(), name.as_str())?;
+        if let Some(declared) = declared {
+            let service = reload::service(&declared).map_err(|error| error.to_string())?;
+            self.management.update_service(name, Some(declared.management));
+            self.door.directory.publish(|snapshot| {
+                let mut next = Snapshot::clone(snapshot);
+                let service = self.management.completed(service);
+                next.services.insert(name.clone(), Arc::new(service));
+                next
+            });
+        } else {
+            self.door.directory.publish(|snapshot| {
+                let mut next = Snapshot::clone(snapshot);
+                next.services.remove(name);
+                next
+            });
+            self.management.update_service(name, None);
+        }
+        self.tell_the_slots();
+        Ok(reload::send_away_unwanted_of(&self.door.directory, &self.door.roster, name))
     }
 
     /// The snapshot with what the watchers have seen of its nodes.

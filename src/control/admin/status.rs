@@ -202,13 +202,13 @@ impl Sight {
     }
 
     fn service(&self, service: &Service) -> ServiceStatus {
-        let primary = &service.topology.primary;
+        let primary = service.primary();
         let nodes = service.nodes.iter();
         ServiceStatus {
             name: service.name.to_string(),
             kind: service.kind.label().to_owned(),
             plan: service.plan.name.to_string(),
-            primary: primary.as_ref().ok().map(|node| node.address.to_string()),
+            primary: primary.ok().map(|node| node.address.to_string()),
             unavailable: why_unavailable(service),
             epoch: service.topology.epoch.to_string(),
             decided: self.decided(service),
@@ -244,7 +244,7 @@ impl Sight {
 }
 
 fn why_unavailable(service: &Service) -> Option<String> {
-    let reason = service.topology.primary.as_ref().err()?;
+    let reason = service.primary().err()?;
     let refusal = Refusal::NoPrimary { service: service.name.clone(), reason: reason.clone() };
     refusal.answer().detail
 }

@@ -45,10 +45,11 @@ pub use listen::{InvalidListenAddress, Listen, ListenAddress};
 pub use plans::{CatalogueRow, Plans};
 pub use problems::{Problem, Problems};
 pub use process::{
-    Admin, Auth, InvalidLogFilter, Log, LogFilter, LogFormat, Metrics, Runtime, Topology,
+    Admin, Auth, Catalog, InvalidLogFilter, Local, Log, LogFilter, LogFormat, Metrics, Runtime,
+    Topology,
 };
 pub use routing::{Domain, InvalidDomain, Routing};
-pub use service::{Management, Service};
+pub use service::{Management, NodeCa, Service};
 pub use store::{Etcd, InvalidUrl, Store, Url};
 pub use tls::{CertificateFiles, Tls, TlsMode};
 
@@ -75,6 +76,10 @@ pub struct Settings {
     pub metrics: Metrics,
     /// `[admin]`
     pub admin: Admin,
+    /// `[catalog]`
+    pub catalog: Catalog,
+    /// `[local]`
+    pub local: Local,
     /// `[limits]`
     pub limits: Limits,
     /// `[timeouts]`
@@ -114,12 +119,15 @@ fn read(root: &mut Section) -> Option<Settings> {
     let topology = root.section("topology", |section| process::read_topology(section, &auth));
     let routing = root.section("routing", routing::read);
     let metrics = root.section("metrics", process::read_metrics);
-    let admin = root.section("admin", process::read_admin);
+    let has_certificate = tls.certificate.is_some();
+    let admin = root.section("admin", |section| process::read_admin(section, has_certificate));
+    let catalog = root.section("catalog", process::read_catalog);
+    let local = root.section("local", process::read_local);
     let limits = root.section("limits", limits::read);
     let timeouts = root.section("timeouts", limits::read_timeouts);
     let log = root.section("log", process::read_log);
     let plans = root.section("plans", plans::read);
-    let services = services(root, plans.as_ref(), &routing);
+    let services = services(root, plans.as_ref(), &routing, catalog.path.is_some());
     Some(Settings {
         runtime,
         listen,
@@ -129,6 +137,8 @@ fn read(root: &mut Section) -> Option<Settings> {
         routing,
         metrics,
         admin,
+        catalog,
+        local,
         limits,
         timeouts,
         log,
@@ -138,15 +148,24 @@ fn read(root: &mut Section) -> Option<Settings> {
     })
 }
 
-fn services(root: &mut Section, plans: Option<&Plans>, routing: &Routing) -> Vec<Service> {
+/// Where there is a catalogue, services may be there that the file does not
+/// know.
+fn services(
+    root: &mut Section,
+    plans: Option<&Plans>,
+    routing: &Routing,
+    has_catalog: bool,
+) -> Vec<Service> {
     let mut declared = Declared::default();
     let services =
         root.sections("services", |section| service::read(section, plans, &mut declared));
-    if let Some(name) = &routing.default_service {
+    if let Some(name) = &routing.default_service
+        && !has_catalog
+    {
         let place = root.at("routing").at("default_service");
         declared.check_default(name, &place);
     }
-    if declared.is_empty() {
+    if declared.is_empty() && !has_catalog {
         let text = "no service is declared: every client will be refused";
         root.at("services").warning(text);
     }
@@ -169,7 +188,11 @@ impl Settings {
             ("auth.secret_file", self.auth == new.auth),
             ("topology.state_file", self.topology == new.topology),
             ("metrics.listen", self.metrics == new.metrics),
-            ("admin.socket", self.admin == new.admin),
+            ("admin.socket", self.admin.socket == new.admin.socket),
+            ("admin.listen", self.admin.listen == new.admin.listen),
+            ("catalog.path", self.catalog.path == new.catalog.path),
+            ("catalog.key_file", self.catalog.key_file == new.catalog.key_file),
+            ("local.directory", self.local == new.local),
             ("log.format", log.format == new.log.format),
             ("log.level", log.level == new.log.level),
         ];

@@ -39,20 +39,59 @@ pub(super) fn read_metrics(section: &mut Section) -> Metrics {
     Metrics { listen: section.or("listen", Some(default)) }
 }
 
-/// What the command line on the host speaks to.
+/// What the command line on the host speaks to, and the platform's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// The path of the unix socket.
     pub socket: PathBuf,
+    /// Where the API listens over TCP; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Reads `[admin]`.
-pub(super) fn read_admin(section: &mut Section) -> Admin {
+pub(super) fn read_admin(section: &mut Section, has_certificate: bool) -> Admin {
     let socket: PathBuf = section.or("socket", "/run/postern/admin.sock".into());
     if !listen::fits_a_socket(&socket) {
         section.at("socket").problem(listen::socket_path_rule());
     }
-    Admin { socket }
+    let listen: Option<SocketAddr> = section.or("listen", None);
+    if listen.is_some_and(|address| !address.ip().is_loopback()) && !has_certificate {
+        let place = section.at("listen");
+        place.problem("other hosts can reach it: give [tls] a certificate and a key");
+    }
+    Admin { socket, listen }
+}
+
+/// The catalogue of what was created over the admin API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// Its file; `None`: there are the services of the configuration alone.
+    pub path: Option<PathBuf>,
+    /// The file of the keys of its secrets; `None`: beside it, ending in
+    /// `.key`.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Reads `[catalog]`.
+pub(super) fn read_catalog(section: &mut Section) -> Catalog {
+    let catalog =
+        Catalog { path: section.optional("path"), key_file: section.optional("key_file") };
+    if let Some(key_file) = &catalog.key_file {
+        files::check_secret_if_present(key_file, &section.at("key_file"));
+    }
+    catalog
+}
+
+/// The servers that Postern makes on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    /// Where they are; `None`: none is made.
+    pub directory: Option<PathBuf>,
+}
+
+/// Reads `[local]`.
+pub(super) fn read_local(section: &mut Section) -> Local {
+    Local { directory: section.optional("directory") }
 }
 
 /// What authentication needs that must outlive the process.

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::declared::Declared;
@@ -14,6 +15,7 @@ use super::store::{self, Store};
 use super::wording;
 use crate::directory::{ClientLimits, Pooling};
 use crate::domain::allowlist::AllowEntry;
+use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, Plan, Secret, ServiceName};
 
 /// A declared service.
@@ -33,13 +35,41 @@ pub struct Service {
     pub node_tls: NodeTls,
     /// The authorities that its nodes' certificates are verified with, PEM;
     /// there if `node_tls` verifies them.
-    pub node_ca: Option<PathBuf>,
+    pub node_ca: Option<NodeCa>,
     /// How connections to its nodes are pooled.
     pub pooling: Pooling,
     /// Who says which node leads.
     pub store: Store,
     /// The role for lookups and probes.
     pub management: Management,
+    /// Why nobody is served, whatever its nodes say; never in the file.
+    pub suspended: Option<Unavailable>,
+}
+
+/// The authorities of nodes' certificates, PEM.
+#[derive(Debug, Clone)]
+pub enum NodeCa {
+    /// A file that holds them.
+    File(PathBuf),
+    /// They themselves.
+    Pem(Arc<str>),
+}
+
+impl NodeCa {
+    /// They themselves.
+    ///
+    /// # Errors
+    /// The file's name, and why it cannot be read.
+    pub fn read(&self) -> Result<Arc<str>, String> {
+        match self {
+            Self::Pem(pem) => Ok(Arc::clone(pem)),
+            Self::File(path) => {
+                let pem = std::fs::read_to_string(path);
+                pem.map(Into::into)
+                    .map_err(|error| format!("node_ca: cannot read {}: {error}", path.display()))
+            }
+        }
+    }
 }
 
 /// The role with which Postern looks after a service (decision 20).
@@ -90,6 +120,7 @@ pub(super) fn read(
         pooling,
         store,
         management: management?,
+        suspended: None,
     })
 }
 
@@ -191,7 +222,7 @@ fn compare_with_plan(listed: usize, plan: &Plan, place: &Place) {
     }
 }
 
-fn node_ca(section: &mut Section, node_tls: NodeTls) -> Option<PathBuf> {
+fn node_ca(section: &mut Section, node_tls: NodeTls) -> Option<NodeCa> {
     let verifies = matches!(node_tls, NodeTls::VerifyCa | NodeTls::VerifyFull);
     let node_ca: Option<ReadableFile> =
         if verifies { section.required("node_ca") } else { section.optional("node_ca") };
@@ -199,7 +230,7 @@ fn node_ca(section: &mut Section, node_tls: NodeTls) -> Option<PathBuf> {
         let place = section.at("node_ca");
         place.warning("is used with node_tls = \"verify-ca\" or \"verify-full\" only");
     }
-    node_ca.map(|file| file.0)
+    node_ca.map(|file| NodeCa::File(file.0))
 }
 
 fn management(section: &mut Section) -> Option<Management> {

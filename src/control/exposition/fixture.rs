@@ -120,5 +120,6 @@ pub(in crate::control) fn service(name: &str, kind: Kind, node: &str, up: bool) 
         nodes: vec![node],
         topology: Topology { primary, ..Topology::nobody(Unavailable::Unreachable) },
         tenures: Tenures::default(),
+        suspended: None,
     }
 }

@@ -168,6 +168,16 @@ impl Management {
         self.shared.follow();
     }
 
+    /// Takes over the role of one service; nothing: Postern has none there any
+    /// more. Called before the service is published, or after it is gone.
+    pub fn update_service(&self, name: &ServiceName, role: Option<config::Management>) {
+        let mut roles = lock(&self.shared.roles);
+        match role {
+            Some(role) => drop(roles.insert(name.clone(), Arc::new(role))),
+            None => drop(roles.remove(name)),
+        }
+    }
+
     /// A service with what has been seen of its nodes: whoever publishes
     /// services puts them through this, so that a reload does not forget who
     /// is the primary.

@@ -87,10 +87,5 @@ fn report(settings: &Settings, seen: Vec<(Role, Vec<Finding>)>) -> Vec<Finding> 
 }
 
 fn authorities(service: &config::Service) -> Result<Option<Arc<str>>, String> {
-    let Some(path) = &service.node_ca else {
-        return Ok(None);
-    };
-    let pem = std::fs::read_to_string(path);
-    let pem = pem.map_err(|error| format!("node_ca: cannot read {}: {error}", path.display()))?;
-    Ok(Some(pem.into()))
+    service.node_ca.as_ref().map(config::NodeCa::read).transpose()
 }

@@ -93,6 +93,7 @@ fn service(kind: Kind, nodes: Vec<Arc<Node>>) -> Service {
         nodes,
         topology: Topology::nobody(Unavailable::Unreachable),
         tenures: Tenures::default(),
+        suspended: None,
     }
 }
 

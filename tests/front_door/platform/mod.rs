@@ -1,0 +1,11 @@
+//! The life of services: created, changed and deleted over the admin API
+//! while Postern runs as a process of its own, on nodes of the inventory and
+//! on servers of its own.
+
+mod api;
+mod control_plane;
+mod crash;
+mod life;
+mod live;
+
+use control_plane::ControlPlane;
