@@ -13,6 +13,7 @@ mod data_path;
 mod descriptors;
 mod drain;
 mod observation;
+mod platform;
 mod reloader;
 mod runtimes;
 
@@ -65,8 +66,15 @@ impl Postern {
         let reloader =
             Reloader::new(settings, config, Arc::clone(&door), management.clone(), catalog.clone());
         let reloader = Arc::new(reloader);
-        let mut tasks =
-            observation::serve(settings, &door, &management, &readiness, &reloader, runtimes)?;
+        let mut tasks = observation::serve(
+            settings,
+            &door,
+            &management,
+            &readiness,
+            &reloader,
+            catalog.as_ref(),
+            runtimes,
+        )?;
         tasks.extend(data_path::listen(settings, &door, &descriptors, runtimes)?);
         readiness.listeners_bound();
         Ok(Self { door, reloader, tasks })

@@ -5,6 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::platform::database::DatabaseCommand;
+use super::platform::node::NodeCommand;
+use super::platform::plan::PlanCommand;
+use super::platform::role::RoleCommand;
+use super::platform::service::ServiceCommand;
+use super::platform::token::TokenCommand;
+
 /// The front door of a managed PostgreSQL platform: a proxy and pooler that
 /// gives each service a stable URI, lets in whom its allowlist permits, holds
 /// it to its plan and follows its primary.
@@ -17,7 +24,8 @@ pub struct Cli {
 }
 
 const CONFIG: &str = "/etc/postern/postern.toml";
-const SOCKET: &str = "/run/postern/admin.sock";
+/// Where the admin socket is, unless told otherwise.
+pub const SOCKET: &str = "/run/postern/admin.sock";
 const METRICS: &str = "127.0.0.1:9127";
 
 /// The commands.
@@ -74,23 +82,46 @@ pub enum Command {
         #[arg(long, default_value = METRICS, env = "POSTERN_METRICS")]
         metrics: SocketAddr,
     },
-    /// Prepare PostgreSQL nodes.
+    /// Create, show, change and delete services.
+    Service {
+        /// What to do.
+        #[command(subcommand)]
+        command: Box<ServiceCommand>,
+    },
+    /// The roles of services.
+    Role {
+        /// What to do.
+        #[command(subcommand)]
+        command: RoleCommand,
+    },
+    /// The databases of services.
+    Database {
+        /// What to do.
+        #[command(subcommand)]
+        command: DatabaseCommand,
+    },
+    /// Prepare PostgreSQL nodes, and keep the inventory of them.
     Node {
         /// What to do.
         #[command(subcommand)]
-        command: NodeCommand,
+        command: Box<NodeCommand>,
     },
-}
-
-/// What can be done about nodes.
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Print the SQL that makes the management role on a node. It can be run
-    /// as often as wanted: `postern node sql | psql -d postgres`.
-    Sql {
-        /// The role's name.
-        #[arg(long, default_value = "postern")]
-        role: String,
+    /// The plans that services can be on.
+    Plan {
+        /// What to do.
+        #[command(subcommand)]
+        command: PlanCommand,
+    },
+    /// Tokens for the admin API.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print the completion of this command line for a shell.
+    Completion {
+        /// Which.
+        shell: clap_complete::Shell,
     },
 }
 

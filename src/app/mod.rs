@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod check;
 pub mod cli;
 pub mod demo;
+pub mod platform;
 pub mod reload;
 pub mod remote;
 pub mod secret_file;
@@ -15,7 +16,7 @@ pub mod serve;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
 
@@ -32,7 +33,17 @@ pub fn run() -> ExitCode {
         Command::Drain { socket } => remote::drain(&socket),
         Command::Reload { socket } => remote::reload(&socket),
         Command::Health { metrics } => remote::health(metrics),
-        Command::Node { command: cli::NodeCommand::Sql { role } } => check::print_node_sql(&role),
+        Command::Service { command } => platform::service::run(*command),
+        Command::Role { command } => platform::role::run(command),
+        Command::Database { command } => platform::database::run(command),
+        Command::Node { command } => platform::node::run(*command),
+        Command::Plan { command } => platform::plan::run(&command),
+        Command::Token { command } => platform::token::run(command),
+        Command::Completion { shell } => {
+            let mut stdout = std::io::stdout();
+            clap_complete::generate(shell, &mut Cli::command(), "postern", &mut stdout);
+            Ok(())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

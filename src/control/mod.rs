@@ -1,8 +1,10 @@
 //! The control plane: everything that is not on the way of a query.
 
 pub mod admin;
+pub mod api;
 pub mod catalog;
 pub mod config;
 pub mod exposition;
 mod leader;
 pub mod management;
+pub mod provision;

@@ -92,6 +92,14 @@ impl ServerTls {
         Arc::clone(&self.config)
     }
 
+    /// The same certificates for HTTP.
+    #[must_use]
+    pub fn https(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
     /// The hash of the certificate that a client who asked for this name was
     /// shown.
     #[must_use]

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::{Reloader, Runtimes};
+use super::{Reloader, Runtimes, platform};
 use crate::app::Failure;
 use crate::control::admin::{AdminSocket, Controls, Listening};
+use crate::control::api;
+use crate::control::catalog::Catalog;
 use crate::control::config::{ListenAddress, Settings};
 use crate::control::exposition::{self, Exposition, Readiness, Sources};
 use crate::control::management::Management;
@@ -27,6 +29,7 @@ pub(super) fn serve(
     management: &Arc<Management>,
     readiness: &Readiness,
     reloader: &Arc<Reloader>,
+    catalog: Option<&Catalog>,
     runtimes: &Runtimes,
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
     let runtime = runtimes.control.handle();
@@ -34,7 +37,7 @@ pub(super) fn serve(
     let sweeping = sweep(Arc::clone(&door.directory), door.roster.clone());
     let mut tasks = vec![runtime.spawn(tick(door.roster.clock().clone())), runtime.spawn(sweeping)];
     if let Some(address) = settings.metrics.listen {
-        let listener = bind_metrics(address)?;
+        let listener = bind(address, "metrics.listen")?;
         let exposition = Arc::new(Exposition::new(sources(door, management)));
         let readiness = readiness.clone();
         tasks.push(runtime.spawn(async move {
@@ -48,13 +51,24 @@ pub(super) fn serve(
     }
     let socket = AdminSocket::bind(&settings.admin.socket)
         .map_err(|error| Failure::new(error.to_string()))?;
-    let controls = controls(settings, door, management, reloader);
+    let api = platform::api(settings, door, management, reloader, catalog, runtime)?;
+    if let Some(address) = settings.admin.listen {
+        let listener = bind(address, "admin.listen")?;
+        let transport = platform::transport(address, door);
+        let api = api.clone();
+        tasks.push(
+            runtime
+                .spawn(async move { match api::server::serve(listener, api, transport).await {} }),
+        );
+        tracing::info!(%address, "admin API");
+    }
+    let controls = controls(settings, door, management, reloader, api.by_socket());
     tasks.push(runtime.spawn(async move { match socket.serve(controls).await {} }));
     Ok(tasks)
 }
 
-fn bind_metrics(address: std::net::SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
-    let refused = |error| Failure::new(format!("metrics.listen {address}: {error}"));
+fn bind(address: std::net::SocketAddr, key: &str) -> Result<tokio::net::TcpListener, Failure> {
+    let refused = |error| Failure::new(format!("{key} {address}: {error}"));
     let listener = std::net::TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     tokio::net::TcpListener::from_std(listener).map_err(refused)
@@ -88,6 +102,7 @@ fn controls(
     door: &Arc<FrontDoor>,
     management: &Arc<Management>,
     reloader: &Arc<Reloader>,
+    api: axum::Router,
 ) -> Controls {
     let (nodes, reloader) = (Arc::clone(management), Arc::clone(reloader));
     Controls {
@@ -102,6 +117,7 @@ fn controls(
             let reloader = Arc::clone(&reloader);
             Box::pin(async move { reloader.reload().await })
         }),
+        api,
     }
 }
 

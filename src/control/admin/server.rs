@@ -56,6 +56,8 @@ pub struct Controls {
     pub nodes: Box<dyn Fn() -> Vec<NodeState> + Send + Sync>,
     /// Run by an order to reload.
     pub reload: Reload,
+    /// The admin API, `/v1`, for whoever may open the socket.
+    pub api: Router,
 }
 
 impl fmt::Debug for Controls {
@@ -122,7 +124,7 @@ impl AdminSocket {
         // The file lives as long as the listener.
         let Self { listener, file: _file } = self;
         let ours = Uid::ours();
-        let (orders, refusal) = (orders(Arc::new(controls)), refusal());
+        let (orders, refusal) = (orders(&Arc::new(controls)), refusal());
         let router_for = move |stream: &tokio::net::UnixStream| {
             if ours.obeys(stream) {
                 return orders.clone();
@@ -134,12 +136,13 @@ impl AdminSocket {
     }
 }
 
-fn orders(controls: Arc<Controls>) -> Router {
+fn orders(controls: &Arc<Controls>) -> Router {
     Router::new()
         .route("/status", get(status))
         .route("/drain", post(drain))
         .route("/reload", post(reload))
-        .with_state(controls)
+        .with_state(Arc::clone(controls))
+        .fallback_service(controls.api.clone())
 }
 
 fn refusal() -> Router {

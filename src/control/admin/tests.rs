@@ -45,6 +45,7 @@ fn running(world: World, reload: impl Fn() -> Reloaded + Send + Sync + 'static) 
         listeners: vec![Listening::new(PoolMode::Session, "127.0.0.1:5432".into())],
         nodes: Box::new(move || nodes.clone()),
         reload: Box::new(move || Box::pin(std::future::ready(reload()))),
+        api: axum::Router::new(),
     };
     let mut server = JoinSet::new();
     server.spawn(AdminSocket::bind(&path).unwrap().serve(controls));

@@ -177,6 +177,7 @@ pub struct ServiceSummary {
 
 /// A service in full: its overview.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, as the API names them")]
 pub struct ServiceView {
     /// Its name.
     pub name: String,

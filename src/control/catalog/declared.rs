@@ -150,6 +150,7 @@ impl From<PoolSettings> for Pooling {
             server_idle_timeout: unless_off(settings.server_idle_timeout),
             server_lifetime: unless_off(settings.server_lifetime),
             query_wait_timeout: unless_off(settings.query_wait_timeout),
+            ..Self::default()
         }
     }
 }

@@ -173,7 +173,7 @@ impl Catalog {
     /// [`CatalogError`].
     pub fn get<T: Record>(&self, name: &str) -> Result<Option<Versioned<T>>, CatalogError> {
         let entry = self.store.get(&Key::new(T::COLLECTION, name))?;
-        entry.map(read).transpose()
+        entry.as_ref().map(read).transpose()
     }
 
     /// Records in the order of their names.
@@ -182,7 +182,7 @@ impl Catalog {
     /// [`CatalogError`].
     pub fn list<T: Record>(&self, range: Range<'_>) -> Result<Vec<Versioned<T>>, CatalogError> {
         let entries = self.store.list(T::COLLECTION, range)?;
-        entries.into_iter().map(read).collect()
+        entries.iter().map(read).collect()
     }
 
     /// The secret at this path.
@@ -218,7 +218,6 @@ impl Catalog {
     }
 
     /// Begins a change.
-    #[must_use]
     pub fn change(&self) -> Change<'_> {
         Change { catalog: self, commit: Commit::default(), at: now() }
     }
@@ -242,9 +241,9 @@ pub struct Change<'a> {
 impl Change<'_> {
     /// Writes a record.
     pub fn put<T: Record>(mut self, record: &T, expect: Expect) -> Self {
-        let value = serde_json::to_vec(record).expect("records are plain data");
         let key = Key::new(T::COLLECTION, record.name());
-        self.commit.writes.push(Write { key, expect, value: Some(value) });
+        let value = Some(json(record).into_bytes());
+        self.commit.writes.push(Write { key, expect, value });
         self
     }
 
@@ -272,16 +271,14 @@ impl Change<'_> {
 
     /// Notes who does it.
     pub fn audit(mut self, subject: &str, audit: &Audit) -> Self {
-        let text = serde_json::to_string(audit).expect("lines are plain data");
-        self.append(Log::Audit, subject, text);
+        self.append(Log::Audit, subject, json(audit));
         self
     }
 
     /// Notes what happens to a service.
     pub fn event(mut self, service: &str, kind: &str, message: impl Into<String>) -> Self {
         let event = Event { kind: kind.to_owned(), message: message.into() };
-        let text = serde_json::to_string(&event).expect("lines are plain data");
-        self.append(Log::Events, service, text);
+        self.append(Log::Events, service, json(&event));
         self
     }
 
@@ -297,6 +294,10 @@ impl Change<'_> {
     pub fn commit(self) -> Result<Revision, CatalogError> {
         Ok(self.catalog.store.commit(&self.commit)?)
     }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("records and lines are plain data")
 }
 
 /// The time, RFC 3339, to the second.
@@ -316,7 +317,7 @@ fn keys(key_file: &Path, is_new: bool) -> Result<Arc<Keyring>, CatalogError> {
     Ok(Arc::new(keys?))
 }
 
-fn read<T: Record>(entry: store::Entry) -> Result<Versioned<T>, CatalogError> {
+fn read<T: Record>(entry: &store::Entry) -> Result<Versioned<T>, CatalogError> {
     let record = serde_json::from_slice(&entry.value);
     let record = record.map_err(|error| CatalogError::Unreadable {
         key: Key::new(T::COLLECTION, entry.name.clone()),

@@ -119,7 +119,7 @@ fn read(root: &mut Section) -> Option<Settings> {
     let topology = root.section("topology", |section| process::read_topology(section, &auth));
     let routing = root.section("routing", routing::read);
     let metrics = root.section("metrics", process::read_metrics);
-    let has_certificate = tls.certificate.is_some();
+    let has_certificate = tls.certificate.is_some() && tls.mode != TlsMode::Disable;
     let admin = root.section("admin", |section| process::read_admin(section, has_certificate));
     let catalog = root.section("catalog", process::read_catalog);
     let local = root.section("local", process::read_local);

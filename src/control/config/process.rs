@@ -57,7 +57,7 @@ pub(super) fn read_admin(section: &mut Section, has_certificate: bool) -> Admin 
     let listen: Option<SocketAddr> = section.or("listen", None);
     if listen.is_some_and(|address| !address.ip().is_loopback()) && !has_certificate {
         let place = section.at("listen");
-        place.problem("other hosts can reach it: give [tls] a certificate and a key");
+        place.problem("other hosts can reach it: [tls] needs a certificate, a key and a mode other than \"disable\"");
     }
     Admin { socket, listen }
 }

@@ -27,7 +27,7 @@ pub(super) fn uncommented() -> String {
 /// The files that the examples name.
 pub(super) fn directory() -> Directory {
     let directory = Directory::new();
-    for name in ["server.crt", "other.crt", "nodes-ca.crt"] {
+    for name in ["server.crt", "ca.crt", "other.crt", "nodes-ca.crt"] {
         directory.file(name, "", 0o644);
     }
     for name in ["server.key", "other.key", "orders.password"] {

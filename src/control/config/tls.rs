@@ -23,6 +23,8 @@ pub struct Tls {
     pub certificate: Option<CertificateFiles>,
     /// Certificates for further domains, chosen by SNI.
     pub further: Vec<CertificateFiles>,
+    /// The authority's certificate, PEM, that customers are shown.
+    pub authority: Option<PathBuf>,
 }
 
 /// Whether TLS is offered to clients, and whether it is demanded.
@@ -56,6 +58,7 @@ pub(super) fn read(section: &mut Section, listen: &Listen) -> Tls {
         plain_from: section.or("plain_from", loopback()),
         certificate: default_certificate(section),
         further: section.sections("certificates", further_certificate),
+        authority: section.optional::<ReadableFile>("authority").map(|file| file.0),
     };
     match written {
         [true, true] => {}

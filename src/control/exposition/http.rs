@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::Listener;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::server::conn::http1 as server;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -58,7 +58,8 @@ pub(in crate::control) async fn serve<L: Listener>(
     }
 }
 
-async fn converse<S>(io: S, router: Router, lifetime: Duration)
+/// One connection with one exchange, within its lifetime.
+pub(in crate::control) async fn converse<S>(io: S, router: Router, lifetime: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -109,28 +110,40 @@ pub(in crate::control) async fn ask<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let exchange = exchange(io, method, path);
-    let answer = timeout(deadline, exchange).await;
-    answer.map_err(|_| NoAnswer::Late(deadline))?
-}
-
-async fn exchange<S>(io: S, method: Method, path: &'static str) -> Result<Answer, NoAnswer>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::HOST, "postern")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .expect("paths are constants");
+    send(io, request, deadline).await
+}
+
+/// One request and its answer, within a deadline.
+pub(in crate::control) async fn send<S>(
+    io: S,
+    request: Request<Full<Bytes>>,
+    deadline: Duration,
+) -> Result<Answer, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = timeout(deadline, exchange(io, request)).await;
+    answer.map_err(|_| NoAnswer::Late(deadline))?
+}
+
+async fn exchange<S>(io: S, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     // Ends with the exchange, on every way out.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await;
-    Ok(Answer { status: head.status, body: body.map_err(NoAnswer::Incomplete)?.to_bytes() })
+    let body = body.map_err(NoAnswer::Incomplete)?.to_bytes();
+    Ok(Answer { status: head.status, body })
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub enum NodeError {
 
 impl NodeError {
     /// What a login ended in.
-    pub(super) fn of_login(error: &tokio_postgres::Error) -> Self {
+    pub(in crate::control) fn of_login(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(reported) => Self::Login {
                 message: reported.message().to_owned(),
@@ -63,7 +63,7 @@ impl NodeError {
     }
 
     /// What a query ended in.
-    pub(super) fn of_query(error: &tokio_postgres::Error) -> Self {
+    pub(in crate::control) fn of_query(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(reported) => Self::Query {
                 message: reported.message().to_owned(),

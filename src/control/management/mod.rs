@@ -34,7 +34,7 @@ mod reigns;
 mod role_sql;
 mod service;
 mod session;
-mod stream;
+pub(in crate::control) mod stream;
 mod topology;
 mod verifiers;
 

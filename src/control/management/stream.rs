@@ -19,7 +19,7 @@ use crate::upstream::Dialed;
 
 /// The stream under a management connection.
 #[derive(Debug)]
-pub(super) struct NodeStream {
+pub(in crate::control) struct NodeStream {
     connection: Connection,
     binding: Option<Box<[u8]>>,
 }
@@ -82,7 +82,7 @@ impl TlsStream for NodeStream {
 
 /// Stands for the handshake that has been done.
 #[derive(Debug)]
-pub(super) struct AlreadyEncrypted;
+pub(in crate::control) struct AlreadyEncrypted;
 
 impl TlsConnect<NodeStream> for AlreadyEncrypted {
     type Stream = NodeStream;

@@ -1,0 +1,89 @@
+//! The commands about services, nodes, roles and tokens: each asks the admin
+//! API, over the socket of this host or over HTTP, and prints what people or
+//! scripts read.
+
+pub mod database;
+pub mod node;
+pub mod plan;
+pub mod role;
+pub mod service;
+mod table;
+pub mod token;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use hyper::Uri;
+use serde::Serialize;
+
+use super::Failure;
+use super::cli::SOCKET;
+use crate::control::api::client::{ApiClient, ClientError, Target};
+use crate::control::api::segment;
+use crate::domain::Secret;
+use table::Table;
+
+/// Where the API is, and how its answers are shown.
+#[derive(Debug, Clone, Args)]
+pub struct Reach {
+    /// The admin socket of a Postern on this host.
+    #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
+    socket: PathBuf,
+    /// The admin API of a Postern elsewhere, instead of the socket.
+    #[arg(long, value_name = "URL", env = "POSTERN_API")]
+    api: Option<Uri>,
+    /// A token for it.
+    #[arg(long, env = "POSTERN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The authority of its certificate, for https.
+    #[arg(long, value_name = "FILE", env = "POSTERN_API_CA")]
+    ca: Option<PathBuf>,
+    /// As JSON, for scripts.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Reach {
+    fn client(&self) -> ApiClient {
+        let target = match &self.api {
+            None => Target::Socket(self.socket.clone()),
+            Some(url) => Target::Http {
+                url: url.clone(),
+                token: Secret::new(self.token.clone().unwrap_or_default()),
+                authority: self.ca.clone(),
+            },
+        };
+        ApiClient::new(target)
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask<T, F>(&self, question: impl FnOnce(ApiClient) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answer = runtime.block_on(question(self.client()));
+        answer.map_err(|error| Failure::new(error.to_string()))
+    }
+
+    /// Prints an answer as JSON, or as `people` read it.
+    fn print<T: Serialize>(
+        &self,
+        answer: &T,
+        people: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let text = if self.json {
+            let json = serde_json::to_string_pretty(answer);
+            json.map_err(|error| Failure::new(error.to_string()))? + "\n"
+        } else {
+            people(answer)
+        };
+        Ok(std::io::stdout().write_all(text.as_bytes())?)
+    }
+}
+
+/// `/v1/services/<name>` and what is below it.
+fn service_path(name: &str, rest: &str) -> String {
+    format!("/v1/services/{}{rest}", segment(name))
+}

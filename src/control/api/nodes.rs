@@ -1,0 +1,345 @@
+//! `/v1/nodes`: the operator's inventory.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+
+use super::authority::{Admin, Caller, Permit, Read};
+use super::model::{NodeCreate, NodeState, NodeView};
+use super::problem::{Problem, Problems};
+use super::request::{Asked, Body, Findings, IfMatch, Named, Page, PageQuery, etag};
+use super::{Api, created, segment};
+use crate::control::catalog::record::{Found, NodeRecord, PlacedNode, ServiceRecord, Usage};
+use crate::control::catalog::store::{Expect, Range};
+use crate::control::catalog::{Audit, Versioned, now};
+use crate::control::provision::look;
+use crate::domain::{NodeAddress, NodeTls, Secret};
+
+/// The nodes of the inventory.
+#[utoipa::path(get, path = "/nodes", tag = "nodes", params(PageQuery),
+    responses((status = 200, description = "A page of nodes", body = Page<NodeView>), Problems))]
+pub(super) async fn list(
+    _: Permit<Read>,
+    State(api): State<Api>,
+    Asked(query): Asked<PageQuery>,
+) -> Result<Json<Page<NodeView>>, Problem> {
+    let limit = query.limit()?;
+    let nodes = api.with_catalog(move |catalog| {
+        let range = Range { prefix: "", after: query.after(), limit: limit + 1 };
+        Ok(catalog.list::<NodeRecord>(range)?)
+    });
+    let items = nodes.await?.into_iter().map(|found| view(found.record)).collect();
+    Ok(Json(Page::of(items, limit, |node: &NodeView| node.id.clone())))
+}
+
+fn view(record: NodeRecord) -> NodeView {
+    let (state, service) = match record.usage {
+        _ if record.unreachable.is_some() => (NodeState::Unreachable, used_by(&record.usage)),
+        Usage::Free => (NodeState::Free, None),
+        Usage::Used(service) => (NodeState::Used, Some(service)),
+        Usage::Dirty => (NodeState::Dirty, None),
+    };
+    NodeView {
+        id: record.id,
+        address: record.address,
+        cloud: record.cloud,
+        region: record.region,
+        zone: record.zone,
+        capacity: record.capacity,
+        state,
+        service,
+        reason: record.unreachable,
+        found: record.found,
+        looked_at: record.looked_at,
+    }
+}
+
+fn used_by(usage: &Usage) -> Option<String> {
+    match usage {
+        Usage::Used(service) => Some(service.clone()),
+        Usage::Free | Usage::Dirty => None,
+    }
+}
+
+/// Registers a node and looks at it. One that holds databases already is
+/// `dirty`, and nothing is placed there.
+#[utoipa::path(post, path = "/nodes", tag = "nodes", request_body = NodeCreate,
+    responses((status = 201, description = "The node", body = NodeView), Problems))]
+pub(super) async fn create(
+    permit: Permit<Admin>,
+    State(api): State<Api>,
+    Body(body): Body<NodeCreate>,
+) -> Result<Response, Problem> {
+    check(&body)?;
+    let password = Secret::new(body.password.clone());
+    let record = seen(new_record(&body), look_with(&api, &body, &password).await);
+    let detail = serde_json::json!({
+        "address": record.address, "cloud": record.cloud, "region": record.region,
+        "zone": record.zone, "user": record.user,
+    });
+    let audit = Audit { actor: permit.caller.name, action: "node.create".to_owned(), detail };
+    let shown = record.clone();
+    let version = api.with_catalog(move |catalog| {
+        let nodes: Vec<Versioned<NodeRecord>> = catalog.list(Range::ALL)?;
+        let same =
+            nodes.iter().find(|n| n.record.id == record.id || n.record.address == record.address);
+        if let Some(same) = same {
+            let NodeRecord { id, address, .. } = &same.record;
+            return Err(Problem::conflict(format!(
+                "Node {id} is registered already, at {address}."
+            )));
+        }
+        let change =
+            catalog.change().put(&record, Expect::Absent).seal(&record.secret(), &password);
+        Ok(change.audit(&format!("nodes/{}", record.id), &audit).commit()?)
+    });
+    let version = version.await?;
+    Ok(created(&format!("/v1/nodes/{}", segment(&shown.id)), version, view(shown)))
+}
+
+fn check(body: &NodeCreate) -> Result<(), Problem> {
+    let mut findings = Findings::default();
+    if let Some(id) = &body.id
+        && !is_id(id)
+    {
+        findings
+            .add("/id", "expected 1 to 63 of a-z, 0-9, \".\" and \"-\", not beginning with these");
+    }
+    if let Err(error) = body.address.parse::<NodeAddress>() {
+        findings.add("/address", error);
+    }
+    findings.check_text("/cloud", &body.cloud);
+    findings.check_text("/region", &body.region);
+    if let Some(zone) = &body.zone {
+        findings.check_text("/zone", zone);
+    }
+    findings.check_text("/user", &body.user);
+    if body.password.is_empty() || body.password.len() > 1_000 || body.password.contains('\0') {
+        findings.add("/password", "expected 1 to 1000 bytes");
+    }
+    if body.capacity.is_some_and(|capacity| !(1..=100_000).contains(&capacity)) {
+        findings.add("/capacity", "expected 1 to 100000");
+    }
+    let verifies = matches!(body.node_tls, NodeTls::VerifyCa | NodeTls::VerifyFull);
+    if verifies && body.node_ca.is_none() {
+        findings.add("/node_ca", "is missing; this node_tls verifies the node's certificate");
+    }
+    findings.finish()
+}
+
+fn is_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let legal = |byte: u8| plain(byte) || matches!(byte, b'-' | b'.');
+    (1..=63).contains(&id.len()) && id.bytes().all(legal) && plain(id.as_bytes()[0])
+}
+
+/// `db1.internal:5432` → `db1.internal-5432`
+fn id_of(address: &str) -> String {
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
+    let id: String = address.chars().map(plain).collect();
+    let id = id.trim_matches(['-', '.']);
+    id[id.len().saturating_sub(63)..].trim_start_matches(['-', '.']).to_owned()
+}
+
+fn new_record(body: &NodeCreate) -> NodeRecord {
+    NodeRecord {
+        id: body.id.clone().unwrap_or_else(|| id_of(&body.address)),
+        address: body.address.clone(),
+        cloud: body.cloud.clone(),
+        region: body.region.clone(),
+        zone: body.zone.clone(),
+        capacity: body.capacity,
+        node_tls: body.node_tls,
+        node_ca: body.node_ca.clone(),
+        user: body.user.clone(),
+        usage: Usage::Free,
+        found: None,
+        unreachable: None,
+        looked_at: None,
+    }
+}
+
+async fn look_with(
+    api: &Api,
+    body: &NodeCreate,
+    password: &Secret<String>,
+) -> Result<Found, String> {
+    let provisioner = api.provisioner().map_err(|problem| problem.detail)?;
+    let login = crate::control::provision::superuser::Login {
+        address: body.address.parse().map_err(|error| format!("{error}"))?,
+        tls: body.node_tls,
+        authorities: body.node_ca.as_deref().map(Into::into),
+        user: body.user.clone(),
+        password: password.clone(),
+    };
+    look::look(provisioner.dialer(), &login).await
+}
+
+/// A record with what a look at the node showed.
+fn seen(mut record: NodeRecord, look: Result<Found, String>) -> NodeRecord {
+    record.looked_at = Some(now());
+    match look {
+        Ok(found) => {
+            record.unreachable = None;
+            if record.usage == Usage::Free && !found.databases.is_empty() {
+                record.usage = Usage::Dirty;
+            }
+            record.found = Some(found);
+        }
+        Err(why) => record.unreachable = Some(why),
+    }
+    record
+}
+
+/// A node.
+#[utoipa::path(get, path = "/nodes/{id}", tag = "nodes",
+    params(("id" = String, Path, description = "The node's id")),
+    responses((status = 200, description = "The node", body = NodeView), Problems))]
+pub(super) async fn show(
+    _: Permit<Read>,
+    State(api): State<Api>,
+    Named(id): Named<String>,
+) -> Result<Response, Problem> {
+    let found = api.node(&id).await?;
+    Ok(([etag(found.version)], Json(view(found.record))).into_response())
+}
+
+/// Looks at a node now.
+#[utoipa::path(post, path = "/nodes/{id}/look", tag = "nodes",
+    params(("id" = String, Path, description = "The node's id")),
+    responses((status = 200, description = "What it is", body = NodeView), Problems))]
+pub(super) async fn look(
+    _: Permit<Admin>,
+    State(api): State<Api>,
+    Named(id): Named<String>,
+) -> Result<Response, Problem> {
+    let found = api.node(&id).await?;
+    let found = api.look_again(found).await?;
+    Ok(([etag(found.version)], Json(view(found.record))).into_response())
+}
+
+/// Declares a dirty node free, once nothing is left there.
+#[utoipa::path(post, path = "/nodes/{id}/free", tag = "nodes",
+    params(("id" = String, Path, description = "The node's id")),
+    responses((status = 200, description = "It is free", body = NodeView), Problems))]
+pub(super) async fn free(
+    permit: Permit<Admin>,
+    State(api): State<Api>,
+    Named(id): Named<String>,
+) -> Result<Response, Problem> {
+    let found = api.node(&id).await?;
+    if let Usage::Used(service) = &found.record.usage {
+        return Err(Problem::conflict(format!("Service \"{service}\" uses the node.")));
+    }
+    let provisioner = api.provisioner()?;
+    let look = provisioner.look(&found.record).await;
+    let look =
+        look.map_err(|why| Problem::unavailable(format!("{id} cannot be looked at: {why}")))?;
+    if !look.databases.is_empty() {
+        return Err(Problem::conflict(format!(
+            "The node still holds databases ({}): drop them first.",
+            look.databases.join(", ")
+        )));
+    }
+    let record = seen(NodeRecord { usage: Usage::Free, ..found.record }, Ok(look));
+    let version = note(&api, &permit.caller, "node.free", record.clone(), found.version).await?;
+    Ok(([etag(version)], Json(view(record))).into_response())
+}
+
+async fn note(
+    api: &Api,
+    caller: &Caller,
+    action: &str,
+    record: NodeRecord,
+    version: u64,
+) -> Result<u64, Problem> {
+    let detail = serde_json::Value::Null;
+    let audit = Audit { actor: caller.name.clone(), action: action.to_owned(), detail };
+    let noted = api.with_catalog(move |catalog| {
+        let change = catalog.change().put(&record, Expect::Version(version));
+        Ok(change.audit(&format!("nodes/{}", record.id), &audit).commit()?)
+    });
+    noted.await
+}
+
+/// Takes a node that no service uses off the inventory. Nothing happens to it.
+#[utoipa::path(delete, path = "/nodes/{id}", tag = "nodes",
+    params(("id" = String, Path, description = "The node's id"),
+           ("If-Match" = Option<String>, Header, description = "The ETag that it was read with")),
+    responses((status = 204, description = "It is gone"), Problems))]
+pub(super) async fn remove(
+    permit: Permit<Admin>,
+    State(api): State<Api>,
+    Named(id): Named<String>,
+    condition: IfMatch,
+) -> Result<Response, Problem> {
+    let found = api.node(&id).await?;
+    let expect = condition.check(found.version)?;
+    if let Usage::Used(service) = &found.record.usage {
+        return Err(Problem::conflict(format!("Service \"{service}\" uses the node.")));
+    }
+    let detail = serde_json::Value::Null;
+    let audit = Audit { actor: permit.caller.name, action: "node.delete".to_owned(), detail };
+    let removed = api.with_catalog(move |catalog| {
+        let record = found.record;
+        let change = catalog.change().remove(&record, expect).unseal(&record.secret());
+        Ok(change.audit(&format!("nodes/{}", record.id), &audit).commit()?)
+    });
+    removed.await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+impl Api {
+    async fn node(&self, id: &str) -> Result<Versioned<NodeRecord>, Problem> {
+        let key = id.to_owned();
+        let found = self.with_catalog(move |catalog| Ok(catalog.get::<NodeRecord>(&key)?)).await?;
+        found.ok_or_else(|| Problem::not_found("node", id))
+    }
+
+    /// A node as it is now, written down.
+    pub(super) async fn look_again(
+        &self,
+        found: Versioned<NodeRecord>,
+    ) -> Result<Versioned<NodeRecord>, Problem> {
+        let look = self.provisioner()?.look(&found.record).await;
+        let record = seen(found.record, look);
+        let written = record.clone();
+        let version = self.with_catalog(move |catalog| {
+            let change = catalog.change().put(&written, Expect::Version(found.version));
+            Ok(change.commit()?)
+        });
+        Ok(Versioned { version: version.await?, record })
+    }
+
+    /// A service's node as it is now.
+    pub(super) async fn look_at_placed(
+        &self,
+        service: &ServiceRecord,
+        node: &PlacedNode,
+    ) -> Result<Found, String> {
+        let provisioner = self.provisioner().map_err(|problem| problem.detail)?;
+        let address = node.address.parse().map_err(|error| format!("{error}"))?;
+        let login = provisioner.login(service, &address).await?;
+        look::look(provisioner.dialer(), &login).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_made_of_the_address() {
+        for (address, id) in [
+            ("db1.Internal:5432", "db1.internal-5432"),
+            ("[2001:db8::1]:5432", "2001-db8--1--5432"),
+            ("/var/run/postgresql:5432", "var-run-postgresql-5432"),
+        ] {
+            assert_eq!(id_of(address), id);
+            assert!(is_id(id), "{id}");
+        }
+        assert!(is_id(&id_of(&format!("{}:1", "a-".repeat(60)))));
+    }
+}
