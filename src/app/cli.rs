@@ -118,6 +118,17 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Walk the way of a client, and name the step that fails with its remedy.
+    Doctor {
+        /// The URI that the client uses.
+        uri: String,
+    },
+    /// Print the configuration that means the same as a pgbouncer.ini, and
+    /// what has no equivalent. Reads the userlist.txt that it names, too.
+    Import {
+        /// The pgbouncer.ini.
+        file: PathBuf,
+    },
     /// Print the completion of this command line for a shell.
     Completion {
         /// Which.

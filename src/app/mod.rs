@@ -8,6 +8,8 @@ pub mod certificate;
 pub mod check;
 pub mod cli;
 pub mod demo;
+pub mod doctor;
+pub mod import;
 pub mod platform;
 pub mod reload;
 pub mod remote;
@@ -39,6 +41,8 @@ pub fn run() -> ExitCode {
         Command::Node { command } => platform::node::run(*command),
         Command::Plan { command } => platform::plan::run(&command),
         Command::Token { command } => platform::token::run(command),
+        Command::Doctor { uri } => doctor::run(&uri),
+        Command::Import { file } => import::run(&file),
         Command::Completion { shell } => {
             let mut stdout = std::io::stdout();
             clap_complete::generate(shell, &mut Cli::command(), "postern", &mut stdout);

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod api;
 pub mod catalog;
 pub mod config;
+pub mod doctor;
 pub mod exposition;
 mod leader;
 pub mod management;

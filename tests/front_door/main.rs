@@ -19,6 +19,7 @@ mod limits;
 mod login;
 mod operation;
 mod ownership;
+mod platform;
 mod pooling;
 mod refusals;
 mod relay;

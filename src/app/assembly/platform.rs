@@ -55,7 +55,7 @@ pub(super) fn api(
     if let Some(provisioner) = &provisioner {
         provisioner.resume().map_err(|error| Failure::new(format!("catalog: {error}")))?;
     }
-    let nodes = Arc::clone(management);
+    let (nodes, verifiers) = (Arc::clone(management), Arc::clone(management));
     Ok(Api::new(Platform {
         catalog: catalog.cloned(),
         provisioner,
@@ -66,6 +66,7 @@ pub(super) fn api(
         slots: door.slots.clone(),
         clock: door.roster.clock().clone(),
         nodes: Box::new(move || nodes.node_states()),
+        outdate: Box::new(move |service, role| verifiers.outdate(service, role)),
         entrance: entrance(settings)?,
     }))
 }

@@ -59,7 +59,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "PLAN"]);
         table.row(["orders".to_owned(), "startup-4".to_owned()]);
         table.row(["a\u{1b}[31m".to_owned(), String::new()]);
-        assert_eq!(table.text(), "NAME        PLAN\norders      startup-4\na\\u{1b}[31m\n");
+        assert_eq!(table.text(), "NAME         PLAN\norders       startup-4\na\\u{1b}[31m\n");
         let text = pairs(&[("name", "orders".to_owned()), ("reason", String::new())]);
         assert_eq!(text, "name  orders\n");
     }

@@ -49,6 +49,7 @@ use super::catalog::Catalog;
 use super::exposition::NodeState;
 use super::provision::{CurrentPlans, Provisioner, Publish};
 use crate::directory::{CoarseClock, Directory, Roster};
+use crate::domain::ServiceName;
 use crate::pool::Slots;
 use entrance::Entrance;
 use problem::Problem;
@@ -58,6 +59,9 @@ pub use request::Page;
 /// The largest body that is read, in bytes: an allowlist of a thousand
 /// entries has some fifty thousand.
 const MAX_BODY: usize = 256 * 1024;
+
+/// Told that a role of a service has another password now.
+pub type Outdate = Box<dyn Fn(&ServiceName, &str) + Send + Sync>;
 
 /// What the API shows and what it works with.
 pub struct Platform {
@@ -79,6 +83,8 @@ pub struct Platform {
     pub clock: CoarseClock,
     /// What the watchers last saw.
     pub nodes: Box<dyn Fn() -> Vec<NodeState> + Send + Sync>,
+    /// Told of each password that was changed.
+    pub outdate: Outdate,
     /// How clients come in.
     pub entrance: Entrance,
 }

@@ -108,6 +108,7 @@ pub(super) async fn create(
         });
         written.await?;
         steps::role(&session, &body.name, &password).await.map_err(|error| sql_problem(&error))?;
+        (api.outdate)(&api.known(&name)?, &body.name);
     }
     let role = earlier.unwrap_or(body.name);
     let (version, made) = api.role(&name, &role).await?;
@@ -147,6 +148,7 @@ pub(super) async fn rotate(
     });
     written.await?;
     steps::set_password(&session, &role, &password).await.map_err(|error| sql_problem(&error))?;
+    (api.outdate)(&api.known(&name)?, &role);
     Ok(Json(api.role(&name, &role).await?.1))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::record::{PoolSettings, ServiceRecord};
 use super::store::Range;
 use super::{Catalog, CatalogError, Versioned};
-use crate::control::config::{self, NodeCa, Plans, Settings};
+use crate::control::config::{self, NodeCa, Plans, Settings, Store};
 use crate::directory::Pooling;
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Secret};
@@ -94,6 +94,7 @@ fn declared(
             database: MANAGEMENT_DATABASE.to_owned(),
         },
         suspended,
+        store: Store::default(),
     })
 }
 

@@ -86,7 +86,7 @@ mod tests {
             &[
                 "log.format: expected \"text\" or \"json\", found \"\\n\"",
                 "a\u{fffd}\u{fffd}[2J: unknown key; known here: runtime, listen, tls, auth, topology, routing, \
-                 metrics, admin, limits, timeouts, log, plans and services",
+                 metrics, admin, catalog, local, limits, timeouts, log, plans and services",
             ],
         );
     }

@@ -22,7 +22,7 @@ use tokio_postgres::{Client, Config};
 
 use super::management::stream::{AlreadyEncrypted, NodeStream};
 use crate::directory::{Node, Pooling};
-use crate::domain::{NodeAddress, NodeTls};
+use crate::domain::NodeTls;
 use crate::upstream::Dialer;
 use crate::upstream::dial::DialError;
 pub use uri::{InvalidUri, Uri};
@@ -123,7 +123,9 @@ pub async fn walk(uri: &Uri, mut tell: impl FnMut(&Finding)) -> bool {
     }
     let stream = match encrypt(uri).await {
         Ok((findings, stream)) => {
-            findings.into_iter().for_each(|finding| drop(tell(finding)));
+            for finding in findings {
+                tell(finding);
+            }
             stream
         }
         Err(finding) => return tell(finding),

@@ -76,5 +76,7 @@ fn label(reason: &Unavailable) -> &'static str {
         Unavailable::NoPrimary => "no_primary",
         Unavailable::NoPgvector { .. } => "no_pgvector",
         Unavailable::NoStandby => "no_standby",
+        Unavailable::PoweredOff => "powered_off",
+        Unavailable::Paused => "paused",
     }
 }

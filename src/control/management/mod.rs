@@ -168,6 +168,14 @@ impl Management {
         self.shared.follow();
     }
 
+    /// Forgets a role's verifier, because its password was changed from here:
+    /// the next login asks the node.
+    pub fn outdate(&self, service: &ServiceName, role: &str) {
+        if let Some(watch) = self.shared.watch(service) {
+            watch.verifiers().outdated(role);
+        }
+    }
+
     /// Takes over the role of one service; nothing: Postern has none there any
     /// more. Called before the service is published, or after it is gone.
     pub fn update_service(&self, name: &ServiceName, role: Option<config::Management>) {

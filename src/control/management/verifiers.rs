@@ -117,6 +117,14 @@ impl Verifiers {
         }
     }
 
+    /// A role's password was changed by ourselves: what is known of it counts
+    /// no more.
+    pub(super) fn outdated(&mut self, role: &str) {
+        if let Some(entry) = self.roles.get_mut(role) {
+            entry.answer = None;
+        }
+    }
+
     /// Whether there is something to ask.
     pub(super) fn has_questions(&self) -> bool {
         !self.questions.is_empty()

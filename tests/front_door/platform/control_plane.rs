@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
@@ -20,9 +20,6 @@ pub const SUPERUSER_PASSWORD: &str = "superuser-secret";
 pub struct ControlPlane {
     process: Option<Child>,
     pub directory: tempfile::TempDir,
-    pub session_port: u16,
-    pub transaction_port: u16,
-    pub metrics_port: u16,
     pub api_port: u16,
     pub token: String,
 }
@@ -57,15 +54,7 @@ directory = "local"
 "#
         );
         std::fs::write(directory.path().join("postern.toml"), text).unwrap();
-        let mut plane = Self {
-            process: None,
-            directory,
-            session_port,
-            transaction_port,
-            metrics_port,
-            api_port,
-            token: String::new(),
-        };
+        let mut plane = Self { process: None, directory, api_port, token: String::new() };
         plane.serve();
         plane.token = plane.ok(&["token", "create", "tests", "--scope", "admin"]);
         plane
@@ -145,7 +134,7 @@ directory = "local"
             head += "Content-Type: application/json\r\n";
         }
         for line in lines {
-            head += &format!("{line}\r\n");
+            head = head + line + "\r\n";
         }
         write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut text = String::new();
