@@ -24,6 +24,8 @@ mod pooling;
 mod refusals;
 mod relay;
 mod session_state;
+mod stress;
 mod timeouts;
 mod topology;
+mod transcripts;
 mod vector;
