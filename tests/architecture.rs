@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use postern::domain::refusal::{
     Aftermath, InvalidOption, Overdue, ProtocolViolation, ServerLoginFailure, Unavailable,
 };
-use postern::domain::{ClientAddress, Refusal};
+use postern::domain::{ClientAddress, PinReason, Refusal};
 
 /// Every folder of `src`, and its floor.
 const FLOORS: &[(&str, u32)] = &[
@@ -163,6 +163,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::TooManyClients,
         Refusal::PlanFull(Box::default()),
         Refusal::QueueTimeout { seconds: 120, pool_size: 25 },
+        Refusal::StateRefused { reason: PinReason::Listen },
         Refusal::CanceledWhileWaiting,
         no_primary(Unavailable::Unreachable),
         no_primary(Unavailable::NoPrimary),
@@ -217,6 +218,7 @@ fn is_named(refusal: &Refusal) -> bool {
         | Refusal::TooManyClients
         | Refusal::PlanFull(_)
         | Refusal::QueueTimeout { .. }
+        | Refusal::StateRefused { .. }
         | Refusal::CanceledWhileWaiting
         | Refusal::NoPrimary {
             reason:

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -17,7 +17,7 @@ use super::clock::CoarseClock;
 use super::pace::Pace;
 use super::snapshot::ClientLimits;
 use crate::domain::refusal::{Overdue, PlanUse};
-use crate::domain::{ClientAddress, Endpoint, PoolMode, Refusal, ServiceName};
+use crate::domain::{ClientAddress, Endpoint, Pins, PoolMode, Refusal, ServiceName};
 
 /// Sessions idle for longer than this are worth naming to someone who finds
 /// no place, in seconds.
@@ -132,6 +132,7 @@ pub struct Seat {
     unlimited: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
+    pins: AtomicU16,
     order: AtomicU8,
     waker: AtomicWaker,
 }
@@ -163,6 +164,18 @@ impl Seat {
     #[must_use]
     pub fn activity_seconds(&self) -> u32 {
         self.clock.tenths().saturating_sub(self.pace.activity_since()) / 10
+    }
+
+    /// Why it keeps its server connection beyond the transaction.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins::from_bits(self.pins.load(Ordering::Relaxed))
+    }
+
+    /// It keeps its server connection for these reasons now. Only the session
+    /// calls this.
+    pub fn set_pins(&self, pins: Pins) {
+        self.pins.store(pins.bits(), Ordering::Relaxed);
     }
 
     /// Bytes from and to the client so far.
@@ -338,6 +351,7 @@ impl Roster {
             unlimited: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            pins: AtomicU16::new(0),
             order: AtomicU8::new(Order::None as u8),
             waker: AtomicWaker::new(),
         }

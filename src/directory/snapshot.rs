@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::tenure::{Tenure, Tenures};
 
 use crate::domain::refusal::Unavailable;
-use crate::domain::{Allowlist, Epoch, Kind, NodeAddress, NodeTls, Plan, ServiceName};
+use crate::domain::{Allowlist, Epoch, Kind, NodeAddress, NodeTls, Pins, Plan, ServiceName};
 
 /// A service as the data path sees it.
 #[derive(Debug, Clone)]
@@ -87,6 +87,11 @@ pub struct Pooling {
     pub query_wait_timeout: Option<Duration>,
     /// After how long a waiting client is told that it waits; none: never.
     pub query_wait_notify: Option<Duration>,
+    /// Of so many hand-overs of a server connection one is audited; none: none
+    /// is.
+    pub audit_every: Option<u32>,
+    /// State that is refused instead of keeping a connection for it.
+    pub refused_pins: Pins,
     /// What holds for each client, on either endpoint.
     pub clients: ClientLimits,
 }
@@ -116,6 +121,8 @@ impl Default for Pooling {
             pooled_reserve: 0,
             min_pool_size: 0,
             max_prepared_statements: 200,
+            audit_every: None,
+            refused_pins: Pins::NONE,
             server_idle_timeout: Some(Duration::from_secs(600)),
             server_lifetime: Some(Duration::from_secs(3600)),
             query_wait_timeout: Some(Duration::from_secs(120)),

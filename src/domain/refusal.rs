@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use super::address::ClientAddress;
 use super::name::ServiceName;
+use super::pin::PinReason;
 use super::sqlstate::SqlState;
 
 /// Why a client is turned away, or its session ended.
@@ -60,6 +61,11 @@ pub enum Refusal {
         seconds: u64,
         /// The most connections that the pools may hold.
         pool_size: u32,
+    },
+    /// The statement would make session state that the service refuses.
+    StateRefused {
+        /// What it would keep.
+        reason: PinReason,
     },
     /// A statement was cancelled while it waited for a server connection.
     CanceledWhileWaiting,
@@ -310,6 +316,16 @@ impl Refusal {
                 "The statement waited for {seconds} s; {pool_size} connections are in use."
             ))
             .hint("Try again, keep transactions short, or raise pool_size or query_wait_timeout."),
+            Self::StateRefused { reason } => Answer::new(
+                "state_refused",
+                S::FEATURE_NOT_SUPPORTED,
+                format!(
+                    "this service keeps no server connection for {}",
+                    reason.description()
+                ),
+            )
+            .detail(format!("Its setting refuse_state names \"{}\".", reason.label()))
+            .hint("Use the session endpoint for it."),
             Self::CanceledWhileWaiting => Answer::new(
                 "canceled",
                 S::QUERY_CANCELED,

@@ -8,7 +8,7 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::domain::{PoolMode, ServiceName};
+use crate::domain::{PinReason, PoolMode, ServiceName};
 
 /// Seconds: from a login on the same host to one that waited for a failover.
 const LOGIN_BUCKETS: &[f64] =
@@ -21,6 +21,8 @@ pub struct Metrics {
     refusals: IntCounterVec,
     logins: HistogramVec,
     server_connects: HistogramVec,
+    pins: IntCounterVec,
+    audits: IntCounterVec,
     cancels: IntCounterVec,
     sessions: IntCounterVec,
     holds: HistogramVec,
@@ -118,6 +120,16 @@ impl Metrics {
                 "Time to connect to a node and log in there",
                 &["endpoint"],
             ),
+            pins: register.counters(
+                "postern_pins_total",
+                "Times that a client began to keep its server connection, by what for",
+                &["service", "reason"],
+            ),
+            audits: register.counters(
+                "postern_audits_total",
+                "Hand-overs of a server connection that were audited, by what was found",
+                &["service", "outcome"],
+            ),
             cancels: register.counters(
                 "postern_cancels_total",
                 "Cancel requests, by what came of them",
@@ -212,6 +224,23 @@ impl Metrics {
     /// One primary of a service followed another.
     pub fn failed_over(&self, service: &ServiceName, cause: &str) {
         self.failovers.with_label_values(&[service.as_str(), cause]).inc();
+    }
+
+    /// A client keeps its server connection for something more.
+    pub fn pinned(&self, service: &ServiceName, reason: PinReason) {
+        self.pins.with_label_values(&[service.as_str(), reason.label()]).inc();
+    }
+
+    /// A server connection was looked at closely before its next client.
+    pub fn audited(&self, service: &ServiceName, is_clean: bool) {
+        let outcome = if is_clean { "clean" } else { "mismatch" };
+        self.audits.with_label_values(&[service.as_str(), outcome]).inc();
+    }
+
+    /// How often a server connection was not as it was believed to be.
+    #[must_use]
+    pub fn mismatches(&self, service: &ServiceName) -> u64 {
+        self.audits.with_label_values(&[service.as_str(), "mismatch"]).get()
     }
 
     /// A cancel request was dealt with.

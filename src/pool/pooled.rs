@@ -80,6 +80,10 @@ pub struct PooledServer {
     pub first_reports: Reports,
     /// The other settings that were set on the server.
     pub carried: Carried,
+    /// How often it was lent.
+    pub lent: u64,
+    /// It is to be audited before it goes to the next client.
+    pub audit_due: bool,
     /// The prepared statements on the server.
     pub statements: ServerStatements,
     /// When it is too old to be used again; none: never.
@@ -121,6 +125,8 @@ impl PooledServer {
             first_reports: reports.clone(),
             reports,
             carried: Carried::default(),
+            lent: 0,
+            audit_due: false,
             statements: ServerStatements::new(pooling.max_prepared_statements),
             expires: lifetime.map(|lifetime| idle_since + lifetime),
             idle_timeout: pooling.server_idle_timeout,
@@ -135,6 +141,13 @@ impl PooledServer {
     #[must_use]
     pub fn pool(&self) -> PoolId {
         self.pool
+    }
+
+    /// It is lent to a client: one in so many times it will be audited.
+    pub fn lend(&mut self) {
+        self.lent += 1;
+        let every = self.server.node().pooling.audit_every;
+        self.audit_due = every.is_some_and(|every| self.lent.is_multiple_of(u64::from(every)));
     }
 
     /// The connection and its backend.

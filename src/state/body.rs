@@ -8,7 +8,7 @@
 use super::functions;
 use super::lexer::{Kind, Tokens, continues_word, starts_word};
 use super::look::Look;
-use super::pin::{PinReason, Pins};
+use crate::domain::{PinReason, Pins};
 
 /// Words that are commands, or parts of them, and what they may leave.
 const WORDS: [(&str, PinReason); 9] = [

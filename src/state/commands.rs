@@ -8,9 +8,9 @@
 use super::body;
 use super::lexer::{Token, Tokens};
 use super::look::Look;
-use super::pin::PinReason;
 use super::settings;
 use super::statement_commands::{Discard, StatementCommand, StatementName};
+use crate::domain::PinReason;
 
 /// A first word after which there may be something to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! and `nextval`, `setval`, which matter only once `currval` or `lastval` asks.
 
 use super::lexer::Token;
-use super::pin::PinReason;
+use crate::domain::PinReason;
 
 /// The function that does what `SET` does; its arguments decide.
 pub const SET_CONFIG: &str = "set_config";

@@ -17,11 +17,11 @@ use super::body::is_temporary_schema;
 use super::commands;
 use super::functions;
 use super::lexer::{Kind, Token, Tokens};
-use super::pin::{PinReason, Pins};
 use super::prefilter;
 use super::settings;
 use super::statement_commands::StatementCommand;
 use super::touched::{SettingName, Touched};
+use crate::domain::{PinReason, Pins};
 
 /// The longest suspicious text that is read, in bytes (decision 25); longer
 /// ones pin as [`PinReason::Unparsed`].

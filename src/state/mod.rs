@@ -17,6 +17,7 @@
 //!   half of a character (BIG5, GB18030, GBK, JOHAB, SJIS, UHC): PostgreSQL
 //!   converts them before it reads them, and here they are read as they come.
 
+pub mod audit;
 mod body;
 pub mod carried;
 mod commands;
@@ -25,7 +26,6 @@ pub mod dates;
 pub mod functions;
 pub mod lexer;
 pub mod look;
-pub mod pin;
 mod prefilter;
 pub mod reading;
 pub mod reports;
@@ -39,6 +39,7 @@ pub use carried::Carried;
 pub use databases::wants_database_alone;
 pub use dates::may_fold_dates;
 pub use look::{LONGEST_READ, Look, look};
-pub use pin::{PinReason, Pins};
 pub use statement_commands::{Discard, StatementCommand, StatementName};
 pub use touched::Touched;
+
+pub use crate::domain::{PinReason, Pins};

@@ -9,8 +9,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::carried::{Carried, Setting, TooMany, put_literal};
-use super::pin::{PinReason, Pins};
 use super::touched::{SettingName, Touched};
+use crate::domain::{PinReason, Pins};
 
 /// What to ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,10 +51,17 @@ impl Question {
         let known = carried.settings().iter().map(|setting| &setting.name);
         let known = known.filter(|name| touched.all_reset && touched.touches(name));
         let known = known.filter(|name| !touched.names().contains(name));
-        let names = known.chain(touched.names()).cloned().collect();
-        let exact = undone || touched.all_reset || touched.some_reset;
+        let names: Vec<_> = known.chain(touched.names()).cloned().collect();
+        let may_be_reset = undone || touched.all_reset || touched.some_reset;
+        let exact = may_be_reset && names.iter().any(has_source);
         let pins = pins.iter().filter(|reason| check_of(*reason).is_some()).collect();
         Self { names, exact, pins }
+    }
+
+    /// Whether these reasons are there.
+    #[must_use]
+    pub fn of_pins(pins: Pins) -> Self {
+        Self { pins, ..Self::default() }
     }
 
     /// The reasons that are asked for.

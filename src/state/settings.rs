@@ -9,8 +9,8 @@
 use super::functions::SET_CONFIG;
 use super::lexer::{Kind, Token, Tokens};
 use super::look::Look;
-use super::pin::PinReason;
 use super::reports::REPLAYED;
+use crate::domain::PinReason;
 
 /// How many tokens of the arguments of `set_config` are read; whoever writes
 /// more of them is pinned. It keeps nested calls from costing their square.
@@ -18,7 +18,7 @@ const MOST_ARGUMENT_TOKENS: usize = 24;
 
 /// What `SET TRANSACTION` sets: it ends with the transaction, however it is
 /// written.
-const OF_TRANSACTION: [&str; 3] =
+pub(super) const OF_TRANSACTION: [&str; 3] =
     ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 /// What `SET SESSION CHARACTERISTICS AS TRANSACTION` sets.
 const CHARACTERISTICS: [&str; 3] = [
@@ -48,6 +48,8 @@ fn session(mut tokens: Tokens, found: &mut Look) {
     if second.is_word("authorization") {
         authorization(found);
     } else if second.is_word("characteristics") {
+        // Those that it does not name stay as they are.
+        found.touched.some_reset = true;
         for name in CHARACTERISTICS {
             found.touch(name.as_bytes());
         }
@@ -182,10 +184,14 @@ fn set_config(tokens: Tokens, found: &mut Look) {
     }
     match name {
         Some(name) if name.kind == Kind::String && !name.content().contains(&b'\'') => {
-            let is_reset = value.is_some_and(|value| value.is_word("null"));
-            named(name.content(), is_reset, found);
+            // What is no constant may turn out to be NULL, which resets.
+            found.touched.some_reset |= !value.is_some_and(|value| value.is_string());
+            named(name.content(), value.is_some_and(|value| value.is_word("null")), found);
         }
-        Some(name) if name.kind == Kind::Parameter => found.touch_parameter(name.text),
+        Some(name) if name.kind == Kind::Parameter => {
+            found.touched.some_reset |= !value.is_some_and(|value| value.is_string());
+            found.touch_parameter(name.text);
+        }
         _ => found.pins.insert(PinReason::Setting),
     }
 }

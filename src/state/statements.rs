@@ -187,76 +187,93 @@ pub type Unnamed = (u64, u64);
 /// The statements on one server connection.
 #[derive(Debug)]
 pub struct ServerStatements {
-    /// When each was last used, in uses.
-    used: HashMap<StatementId, u64>,
+    there: HashMap<StatementId, Use>,
     uses: u64,
     most: usize,
     /// Whose unnamed statement is there.
     pub unnamed: Option<Unnamed>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    /// When it was last used, in uses.
+    at: u64,
+    /// It must be prepared again before it is used.
+    is_stale: bool,
+}
+
 impl ServerStatements {
     /// An empty connection that may keep this many.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { used: HashMap::new(), uses: 0, most: most.max(1), unnamed: None }
+        Self { there: HashMap::new(), uses: 0, most: most.max(1), unnamed: None }
     }
 
-    /// Whether a statement is there; counts as a use of it.
+    /// Whether a statement is there to be used; counts as a use of it.
     pub fn uses(&mut self, id: &StatementId) -> bool {
         self.uses += 1;
-        match self.used.get_mut(id) {
-            Some(used) => {
-                *used = self.uses;
+        match self.there.get_mut(id) {
+            Some(Use { at, is_stale: false }) => {
+                *at = self.uses;
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 
     /// A statement is being prepared there.
     pub fn insert(&mut self, id: StatementId) {
         self.uses += 1;
-        self.used.insert(id, self.uses);
+        self.there.insert(id, Use { at: self.uses, is_stale: false });
     }
 
-    /// A statement is not there, or not any more.
-    pub fn remove(&mut self, id: &StatementId) {
-        self.used.remove(id);
+    /// A statement is there after all, in whatever state.
+    pub fn restore(&mut self, id: StatementId) {
+        self.there.insert(id, Use { at: self.uses, is_stale: true });
+    }
+
+    /// A statement is not there, or not any more. Says whether it was.
+    pub fn remove(&mut self, id: &StatementId) -> bool {
+        self.there.remove(id).is_some()
     }
 
     /// The statement to close before one more is prepared: the one that was
     /// not used for longest.
     pub fn evict(&mut self) -> Option<StatementId> {
-        if self.used.len() < self.most {
+        if self.there.len() < self.most {
             return None;
         }
-        let oldest = self.used.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id)?;
-        self.used.remove(&oldest);
+        let oldest = self.there.iter().min_by_key(|(_, last)| last.at).map(|(id, _)| *id)?;
+        self.there.remove(&oldest);
         Some(oldest)
     }
 
-    /// What is there under a name is of no use any more.
-    pub fn clear_named(&mut self) {
-        self.used.clear();
+    /// What is there under a name must be prepared again before it is used.
+    pub fn spoil_named(&mut self) {
+        self.there.values_mut().for_each(|last| last.is_stale = true);
     }
 
     /// Nothing is there any more.
     pub fn clear(&mut self) {
-        self.used.clear();
+        self.there.clear();
         self.unnamed = None;
+    }
+
+    /// All that are there.
+    pub fn ids(&self) -> impl Iterator<Item = &StatementId> {
+        self.there.keys()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.used.len()
+        self.there.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.used.is_empty()
+        self.there.is_empty()
     }
 }
 

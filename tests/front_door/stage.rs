@@ -66,6 +66,7 @@ pub struct Stage {
     pub session_port: u16,
     pub transaction_port: u16,
     pub metrics_port: u16,
+    audit: Audit,
 }
 
 /// How a test's Postern differs from the usual one.
@@ -80,6 +81,19 @@ pub struct Wanted<'a> {
     pub settings: &'a [(&'a str, &'a str)],
     /// Further `[[services]]`.
     pub further: &'a str,
+    /// Whether hand-overs are audited, and what that may find.
+    pub audit: Audit,
+}
+
+/// Whether every hand-over of a pooled connection is audited (decision 28).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audit {
+    /// It is, and nothing may be found.
+    Clean,
+    /// It is, and something may be found.
+    Found,
+    /// It is not.
+    Off,
 }
 
 impl Default for Wanted<'_> {
@@ -92,6 +106,7 @@ impl Default for Wanted<'_> {
             node: None,
             settings: &[],
             further: "",
+            audit: Audit::Clean,
         }
     }
 }
@@ -116,6 +131,7 @@ impl Stage {
             session_port,
             transaction_port,
             metrics_port,
+            audit: wanted.audit,
         };
         let node = wanted.node.clone().unwrap_or_else(|| server.address().to_string());
         let text = stage.configuration(wanted, &node);
@@ -185,6 +201,7 @@ kind = "{kind}"
 plan = "{plan}"
 allowlist = {allowlist}
 nodes = ["{node}"]
+audit_every = {audit_every}
 {service}
 management = {{ user = "{MANAGEMENT}", password_file = "management.password" }}
 {further}
@@ -196,6 +213,7 @@ management = {{ user = "{MANAGEMENT}", password_file = "management.password" }}
             limits = section("limits"),
             timeouts = section("timeouts"),
             service = section("services"),
+            audit_every = u8::from(wanted.audit != Audit::Off),
             further = wanted.further,
         )
     }
@@ -253,6 +271,10 @@ management = {{ user = "{MANAGEMENT}", password_file = "management.password" }}
 impl Drop for Stage {
     fn drop(&mut self) {
         if let (Some(postern), Some(runtimes)) = (self.postern.take(), self.runtimes.take()) {
+            if self.audit == Audit::Clean && !std::thread::panicking() {
+                let found = postern.door().metrics.mismatches(&"orders".parse().unwrap());
+                assert_eq!(found, 0, "server connections were not as they were believed to be");
+            }
             runtimes.control.block_on(postern.stop());
             runtimes.shutdown_background();
         }

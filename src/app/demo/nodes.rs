@@ -84,7 +84,8 @@ impl DemoService {
     /// The service's part of the configuration file.
     pub(super) fn configuration(&self, password_file: &Path) -> String {
         let mut text = format!(
-            "[[services]]\nname = \"{}\"\nkind = \"{}\"\nplan = \"startup-4\"\nnodes = [\"{}\"]\n",
+            "[[services]]\nname = \"{}\"\nkind = \"{}\"\nplan = \"startup-4\"\nnodes = [\"{}\"]\n\
+             audit_every = 10\n",
             self.name,
             self.kind,
             self.cluster.address(),

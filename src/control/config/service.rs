@@ -16,7 +16,7 @@ use super::wording;
 use crate::directory::{ClientLimits, Pooling};
 use crate::domain::allowlist::AllowEntry;
 use crate::domain::refusal::Unavailable;
-use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, Plan, Secret, ServiceName};
+use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, PinReason, Plan, Secret, ServiceName};
 
 /// A declared service.
 #[derive(Debug, Clone)]
@@ -131,6 +131,7 @@ const LONG: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(864_
 
 fn pooling(section: &mut Section) -> Pooling {
     let pool_size = section.number("pool_size", 0, 0..=100_000);
+    let audit_every = section.number("audit_every", 0, 0..=1_000_000);
     Pooling {
         pool_size: (pool_size > 0).then_some(pool_size),
         pooled_reserve: section.number("pooled_reserve", 0, 0..=100_000),
@@ -140,6 +141,8 @@ fn pooling(section: &mut Section) -> Pooling {
         server_lifetime: unless_off(section, "server_lifetime", 3600 * SECOND),
         query_wait_timeout: unless_off(section, "query_wait_timeout", 120 * SECOND),
         query_wait_notify: unless_off(section, "query_wait_notify", 5 * SECOND),
+        audit_every: (audit_every > 0).then_some(audit_every),
+        refused_pins: section.or("refuse_state", Vec::<PinReason>::new()).into_iter().collect(),
         clients: clients(section),
     }
 }

@@ -15,8 +15,8 @@ use toml::Value;
 
 use super::reading::Place;
 use super::wording::{found, listed};
-use crate::domain::allowlist::AllowEntry;
 use crate::domain::{NodeAddress, ServiceName};
+use crate::domain::{PinReason, allowlist::AllowEntry};
 
 /// A type that a key's value can be read into.
 pub(super) trait Setting: Sized {
@@ -41,6 +41,10 @@ impl<T: TextSetting> Setting for T {
         let report = |error| place.problem(format!("{error}; found {}", found(value)));
         text.parse().map_err(report).ok()
     }
+}
+
+impl TextSetting for PinReason {
+    const EXPECTED: &'static str = "a kind of session state such as \"listen\"";
 }
 
 impl TextSetting for ServiceName {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::state::audit::fingerprint;
 use crate::state::reading::{Question, Reply, Unclear};
 use crate::state::reports::Reports;
 use crate::state::statements::{ClientStatements, Meaning, hash};
@@ -39,6 +40,12 @@ pub struct ClientState {
     /// The `application_name` that it began with, where that is not what its
     /// connections begin with.
     pub first_name: Option<Bytes>,
+    /// What the service refuses.
+    pub unwanted: Pins,
+    /// What was refused since somebody looked.
+    pub refused: Pins,
+    /// The last text, in so many letters; none: no audit asks for it.
+    pub fingerprint: Option<String>,
     /// PostgreSQL did not take the settings that it carries.
     pub is_refused: bool,
     /// `application_name` has gone back to what the connection began with.
@@ -74,6 +81,9 @@ impl ClientState {
             borrowed: Vec::new(),
             meaning: Meaning { own, ..Meaning::default() },
             first_name: None,
+            unwanted: Pins::NONE,
+            refused: Pins::NONE,
+            fingerprint: None,
             is_refused: false,
             name_reset: false,
         }
@@ -89,6 +99,20 @@ impl ClientState {
             }
             self.meaning.is_unsettled = true;
             self.name_reset = look.touched.name_reset && self.first_name.is_some();
+        }
+    }
+
+    /// The kind of state that a text would make and that the service refuses.
+    pub fn refusal(&mut self, look: &Look) -> Option<PinReason> {
+        let unwanted = look.pins.among(self.unwanted);
+        self.refused |= unwanted;
+        unwanted.iter().next()
+    }
+
+    /// A text is about to be run: its fingerprint is kept for an audit.
+    pub fn note_text(&mut self, text: &[u8]) {
+        if let Some(print) = &mut self.fingerprint {
+            *print = fingerprint(text, self.reports.has_standard_strings());
         }
     }
 

@@ -295,7 +295,7 @@ fn error(group: u64, body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
     if is_stale_plan(body) {
         // The server's plans of shared statements were made before a table was
         // changed: they are prepared again when they are next used.
-        exchange.statements.clear_named();
+        exchange.statements.spoil_named();
     }
     let instead =
         exchange.expected.failed(group, &mut exchange.client.statements, exchange.statements);

@@ -21,6 +21,8 @@ pub enum Errand {
     Reading(Question),
     /// The client's own `application_name` is put back.
     Name,
+    /// What is really left on the connection.
+    Audit,
 }
 
 /// An errand that was sent.

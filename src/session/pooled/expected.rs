@@ -206,7 +206,7 @@ fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements
                 server.unnamed = Some(SOMEBODYS);
             }
             if let Some(id) = from_server {
-                server.insert(id);
+                server.restore(id);
             }
             if let Some(name) = named {
                 client.remove(&name);

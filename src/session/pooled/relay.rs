@@ -32,6 +32,7 @@ use crate::session::farewell::{
 use crate::session::loss::{Verdict, Words, judge};
 use crate::session::stakes::{Prospect, Stakes};
 use crate::session::{Departure, FrontDoor};
+use crate::state::audit::{self, Belief};
 use crate::state::carried::put_literal;
 use crate::wire::answer;
 use crate::wire::conversation::{Conversation, TransactionStatus};
@@ -336,7 +337,7 @@ impl Relay {
     ) -> Result<(), Step> {
         for _ in 0..READS_PER_POLL {
             let moved = if self.server.is_some() {
-                self.exchange(cx, client, member, buffers)?
+                self.exchange(cx, client, member, door, buffers)?
             } else if self.waiting.is_some() {
                 self.wait(cx, client, member, buffers)?
             } else {
@@ -478,9 +479,10 @@ impl Relay {
         client.queue(&out);
     }
 
-    fn begin(&mut self, server: Box<PooledServer>) {
+    fn begin(&mut self, mut server: Box<PooledServer>) {
         self.conversation = Conversation::after_login();
         self.stakes.begin();
+        server.lend();
         self.server = Some(server);
     }
 
@@ -489,8 +491,14 @@ impl Relay {
     fn prepare(&mut self, member: &mut Member, bytes: &[u8], out: &mut BytesMut) {
         let Some(server) = &mut self.server else { return };
         member.target.aim_at(server.server().backend());
+        let pooling = &server.server().node().pooling;
         let state = &mut member.state;
+        state.unwanted = pooling.refused_pins;
+        if pooling.audit_every.is_some() != state.fingerprint.is_some() {
+            state.fingerprint = pooling.audit_every.map(|_| String::new());
+        }
         if state.reports.replay(&server.reports, out) {
+            server.statements.unnamed = None;
             self.expected.silence_vital(self.conversation.group());
             self.conversation.from_client(b'Q');
         }
@@ -500,9 +508,7 @@ impl Relay {
         let wanted = state.wanted(bytes);
         let mut sql = BytesMut::new();
         if wanted.replay(&server.carried, &mut sql) {
-            let (conversation, expected) = (&mut self.conversation, &mut self.expected);
-            let errand = Errand::Replay(wanted);
-            self.errand = Some(Underway::send(errand, &sql, conversation, expected, out));
+            self.send(Errand::Replay(wanted), &sql, out);
         } else {
             server.carried = wanted;
         }
@@ -529,13 +535,12 @@ impl Relay {
             self.settle(member, &errand, None);
             return false;
         }
-        let (conversation, expected) = (&mut self.conversation, &mut self.expected);
-        self.errand = Some(Underway::send(errand, &sql, conversation, expected, out));
+        self.send(errand, &sql, out);
         true
     }
 
     /// An errand is over: what it says holds from now on.
-    fn finish(&mut self, member: &mut Member) -> Result<(), Step> {
+    fn finish(&mut self, member: &mut Member, door: &FrontDoor) -> Result<(), Step> {
         let Some(done) = self.errand.take_if(|errand| errand.is_over()) else { return Ok(()) };
         let Underway { errand, row, error, .. } = *done;
         match (errand, error) {
@@ -550,9 +555,20 @@ impl Relay {
                     server.carried = wanted;
                 }
             }
+            (Errand::Audit, _) => self.judge(member, door, row.as_deref()),
             (errand, _) => self.settle(member, &errand, row.as_deref()),
         }
         Ok(())
+    }
+
+    /// Sends a query of Postern's own. It puts an end to the unnamed statement,
+    /// as every simple query does.
+    fn send(&mut self, errand: Errand, sql: &[u8], out: &mut BytesMut) {
+        let (conversation, expected) = (&mut self.conversation, &mut self.expected);
+        self.errand = Some(Underway::send(errand, sql, conversation, expected, out));
+        if let Some(server) = &mut self.server {
+            server.statements.unnamed = None;
+        }
     }
 
     fn settle(&mut self, member: &mut Member, errand: &Errand, row: Option<&[u8]>) {
@@ -567,6 +583,7 @@ impl Relay {
         cx: &mut Context<'_>,
         client: &mut Connection,
         member: &mut Member,
+        door: &FrontDoor,
         buffers: &mut Buffers,
     ) -> Result<bool, Step> {
         if self.server.as_ref().is_some_and(|server| server.is_superseded()) {
@@ -577,7 +594,10 @@ impl Relay {
         if self.downward.preparation_failed {
             return Err(Step::End(End::Preparation));
         }
-        self.finish(member)?;
+        self.finish(member, door)?;
+        if member.seat.pins() != member.state.pins || !member.state.refused.is_empty() {
+            Self::note_pins(member, door);
+        }
         let ended = self.conversation.is_terminated() || self.client_closed;
         if ended && self.conversation.is_quiet() {
             return Err(Step::End(End::Client));
@@ -589,11 +609,66 @@ impl Relay {
             self.push_up(cx, &mut buffers.out).map_err(Step::End)?;
             return Ok(true);
         }
-        if self.is_done(member) {
-            self.give_back(member);
-            return Ok(true);
+        if !self.is_done(member) {
+            return Ok(up || down);
         }
-        Ok(up || down)
+        if self.audit(&mut buffers.out) {
+            self.push_up(cx, &mut buffers.out).map_err(Step::End)?;
+        } else {
+            self.give_back(member);
+        }
+        Ok(true)
+    }
+
+    /// Asks what is really left on the connection, if it is its turn. Returns
+    /// whether there is an errand now.
+    fn audit(&mut self, out: &mut BytesMut) -> bool {
+        let Some(server) = &mut self.server else { return false };
+        if std::mem::take(&mut server.audit_due) {
+            let mut sql = BytesMut::new();
+            audit::put_sql(&mut sql);
+            self.send(Errand::Audit, &sql, out);
+        }
+        self.errand.is_some()
+    }
+
+    /// The server has answered an audit: a connection that is not as it is
+    /// believed to be goes to nobody.
+    fn judge(&mut self, member: &Member, door: &FrontDoor, row: Option<&[u8]>) {
+        let Some(server) = &self.server else { return };
+        let service = &member.seat.occupant.endpoint.service;
+        let (carried, statements) = (&server.carried, &server.statements);
+        let login = member.seat.occupant.role.as_bytes();
+        let belief = Belief { login, carried, statements };
+        let Some(row) = row else {
+            // Cancelled, or a setting of the client's kept it from running.
+            return;
+        };
+        let differences = audit::differences(row, &belief);
+        door.metrics.audited(service, differences.is_empty());
+        if !differences.is_empty() {
+            tracing::warn!(
+                %service, differences = differences.join(", "),
+                statement = member.state.fingerprint.as_deref(),
+                "a server connection was not as it was believed to be, and is closed",
+            );
+            let _ = member.target.aim_at_nothing();
+            self.server = None;
+        }
+    }
+
+    /// Tells of what keeps the connection, and of what was refused, since the
+    /// last time.
+    fn note_pins(member: &mut Member, door: &FrontDoor) {
+        let service = &member.seat.occupant.endpoint.service;
+        let pins = member.state.pins;
+        for reason in pins.except(member.seat.pins()).iter() {
+            door.metrics.pinned(service, reason);
+        }
+        member.seat.set_pins(pins);
+        for reason in std::mem::take(&mut member.state.refused).iter() {
+            door.metrics.refused(Some(service), Refusal::StateRefused { reason }.answer().label);
+        }
     }
 
     fn up(

@@ -11,9 +11,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::client_state::ClientState;
 use super::expected::{Expected, Owed, Reply};
-use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
 use crate::session::stakes::Stakes;
+use crate::domain::{Refusal, SqlState};
 use crate::state::statements::{
     SHARED_PREFIX, ServerStatements, Statement, StatementId, Unnamed, shared_name,
 };
@@ -166,7 +166,7 @@ impl Upward {
         let whole = available == total;
         match kind {
             b'Q' if !whole && total <= LONGEST_TEXT => return None,
-            b'Q' => query(body, whole, exchange, run),
+            b'Q' if query(body, whole, exchange, run) => return Some(total),
             b'P' if !whole && total <= LONGEST_SHARED => return None,
             b'P' if parse(body, whole, exchange, run) => return Some(available),
             b'B' => match names_of_bind(body) {
@@ -257,19 +257,32 @@ impl Run<'_> {
 }
 
 /// A simple query: its text may leave state behind, and it ends the unnamed
-/// statement.
-fn query(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+/// statement. Returns whether something was sent in its place.
+fn query(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
     if !whole {
         exchange.client.pins.insert(PinReason::Unparsed);
     } else if let Some(text) = body.strip_suffix(b"\0") {
         exchange.client.wants_database |= wants_database_alone(text);
         let look = look(text, exchange.client.reports.has_standard_strings());
+        exchange.client.note_text(text);
+        if let Some(reason) = exchange.client.refusal(&look) {
+            refuse_query(reason, HEADER + body.len(), exchange, run);
+            return true;
+        }
         if !look.is_nothing() {
             expect(&look, true, exchange, run);
         }
     }
     exchange.client.statements.unnamed = None;
     exchange.server.unnamed = None;
+    false
+}
+
+/// Makes the server fail in the place of a simple query.
+fn refuse_query(reason: PinReason, length: usize, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    fail(Refusal::StateRefused { reason }.answer(), length, exchange, run);
+    put_message(run.out, b'S', &[]);
+    exchange.conversation.from_client(b'S');
 }
 
 /// What a text that is about to be run may do to the session.
@@ -366,6 +379,11 @@ fn parse(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
     let look = look(text, exchange.client.reports.has_standard_strings());
     let look = (!look.is_nothing()).then(|| Box::new(look));
     if let Some(look) = &look {
+        if let Some(reason) = exchange.client.refusal(look) {
+            let answer = Refusal::StateRefused { reason }.answer();
+            fail(answer, HEADER + body.len(), exchange, run);
+            return true;
+        }
         // What it speaks of is looked up when it is prepared, and again when
         // it is run.
         make_all_real(look, false, exchange, run);
@@ -437,9 +455,10 @@ fn prepare_on_server(
     exchange: &mut Exchange<'_>,
 ) {
     let group = exchange.conversation.group();
+    // A plan that went stale may be there under its own name.
+    let stale = exchange.server.remove(&id).then_some(id);
     let evicted = exchange.server.evict();
-    // Its own name is closed too: a plan that went stale may still be there.
-    for (id, from_server) in evicted.map(|id| (id, evicted)).into_iter().chain([(id, None)]) {
+    for (id, from_server) in evicted.map(|id| (id, evicted)).into_iter().chain([(id, stale)]) {
         put_message(out, b'C', &[b"S", shared_name(&id).as_bytes(), b"\0"]);
         exchange.conversation.from_client(b'C');
         let reply = Reply::Swallow;
@@ -464,10 +483,11 @@ fn needs_values(name: &[u8], exchange: &Exchange<'_>) -> bool {
 /// there.
 fn bound(name: &[u8], body: Option<&[u8]>, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     let Some(statement) = exchange.client.statements.find(name) else { return };
-    if statement.look.is_none() {
-        return;
-    }
     let statement = Arc::clone(statement);
+    if exchange.client.fingerprint.is_some() {
+        let text = split_string(&statement.definition).map_or(&b""[..], |(text, _)| text);
+        exchange.client.note_text(text);
+    }
     let Some(look) = &statement.look else { return };
     expect(look, false, exchange, run);
     for number in &look.name_parameters {

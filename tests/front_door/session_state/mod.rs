@@ -1,6 +1,8 @@
 //! The state of a session on the transaction endpoint: what a client has set
 //! or made is there for it on whatever connection, and for nobody else.
 
+mod audit;
+mod pins;
 mod settings;
 
 use super::pooled_client::{ask, direct, narrow, pooled, pooled_with, run};

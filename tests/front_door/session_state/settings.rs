@@ -3,6 +3,7 @@
 use super::*;
 use crate::pooled_client::{bind, execute, parse, send, sync, value};
 use crate::raw::message;
+use crate::stage::{Audit, Wanted};
 
 /// What is asked of a client, and of one that is connected directly.
 fn same_as_direct(stage: &Stage, further: &[(&str, &str)], texts: &[&str]) {
@@ -273,14 +274,14 @@ fn a_client_that_leaves_takes_its_settings_along() {
 
 #[test]
 fn d25_equal_settings_are_not_set_again() {
-    let stage = narrow();
+    let settings = &[("services", "pool_size = 1")];
+    let stage = Stage::new(&Wanted { settings, audit: Audit::Off, ..Wanted::default() });
     let (mut one, mut two) = (pooled(&stage), pooled(&stage));
     for raw in [&mut one, &mut two] {
         run(raw, "SET search_path = x");
         run(raw, "SET work_mem = '7MB'");
     }
-    // A statement that is set anew would be planned anew and show as a reset
-    // of the snapshot of what the server has run: its last query tells.
+    // The last query that the server has run tells whether there was another.
     let last = "SELECT query FROM pg_stat_activity WHERE pid = ";
     let mut spy = direct(&stage);
     for _ in 0..5 {

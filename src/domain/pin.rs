@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
+use std::str::FromStr;
 
 /// A kind of session state that holds a client to its server connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,8 +69,42 @@ impl PinReason {
         }
     }
 
+    /// What it is, in words that follow "keeps" in a sentence.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Setting => "a setting that cannot be followed",
+            Self::Listen => "LISTEN",
+            Self::SqlPrepare => "a statement prepared by SQL",
+            Self::TemporaryObject => "temporary objects",
+            Self::AdvisoryLock => "advisory locks of the session",
+            Self::HeldCursor => "a cursor WITH HOLD",
+            Self::Load => "a loaded library",
+            Self::Sequence => "currval or lastval",
+            Self::ReplicationOrigin => "a replication origin",
+            Self::Backup => "a base backup",
+            Self::Unparsed => "a statement that cannot be read",
+        }
+    }
+
     const fn bit(self) -> u16 {
         1 << self as u8
+    }
+}
+
+/// No kind of session state has this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the kinds of session state are setting, listen, sql_prepare, temporary_object, \
+     advisory_lock, held_cursor, load, sequence, replication_origin, backup and unparsed"
+)]
+pub struct InvalidPinReason;
+
+impl FromStr for PinReason {
+    type Err = InvalidPinReason;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPinReason> {
+        Self::ALL.into_iter().find(|reason| reason.label() == text).ok_or(InvalidPinReason)
     }
 }
 
@@ -80,6 +115,25 @@ pub struct Pins(u16);
 impl Pins {
     /// No reason: the connection may go on to another client.
     pub const NONE: Self = Self(0);
+
+    /// The set with these bits, as [`Self::bits`] gives them.
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// One bit for each reason.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// What a person is told of each reason.
+    #[must_use]
+    pub fn described(self) -> String {
+        let names: Vec<_> = self.iter().map(PinReason::description).collect();
+        names.join(", ")
+    }
 
     /// Whether there is no reason.
     #[must_use]
@@ -165,6 +219,11 @@ mod tests {
         let bits: BTreeSet<u16> = PinReason::ALL.into_iter().map(PinReason::bit).collect();
         let labels: BTreeSet<&str> = PinReason::ALL.into_iter().map(PinReason::label).collect();
         assert_eq!((bits.len(), labels.len()), (PinReason::ALL.len(), PinReason::ALL.len()));
+        let named = InvalidPinReason.to_string();
+        for label in labels {
+            assert_eq!(label.parse::<PinReason>().unwrap().label(), label);
+            assert!(named.contains(label), "{label}");
+        }
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! What cannot be carried keeps its connection, and no longer than it is there
+//! (decision 27).
+
+use std::time::Duration;
+
+use super::*;
+use crate::pooled_client::{bind, close, execute, parse, send, sync};
+use crate::stage::eventually;
+
+fn pinned(stage: &Stage) -> u32 {
+    stage.postern().door().slots.counts()[0].counts.pinned
+}
+
+/// Runs the texts; the connection is kept behind each but the last.
+fn keeps_until_the_last(stage: &Stage, texts: &[&str]) {
+    let mut raw = pooled(stage);
+    let (last, before) = texts.split_last().unwrap();
+    for text in before {
+        run(&mut raw, text);
+        assert_eq!(pinned(stage), 1, "{text}");
+    }
+    run(&mut raw, last);
+    eventually(last, || pinned(stage) == 0);
+    assert_eq!(ask(&mut pooled(stage), "SELECT 'next'"), "next");
+}
+
+#[test]
+fn d28_a_pin_ends_when_what_it_is_for_does() {
+    let stage = narrow();
+    let check = |texts: &[&str]| keeps_until_the_last(&stage, texts);
+    check(&["LISTEN a", "LISTEN b", "UNLISTEN a", "SELECT 1", "UNLISTEN b"]);
+    check(&["LISTEN a", "UNLISTEN *"]);
+    check(&[
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_advisory_unlock(1)",
+        "SELECT pg_advisory_unlock(1)",
+    ]);
+    check(&["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock_all()"]);
+    check(&["CREATE TEMP TABLE t (n int)", "INSERT INTO t VALUES (1)", "DROP TABLE t"]);
+    check(&["SELECT 1 AS n INTO TEMP t", "DISCARD TEMP"]);
+    check(&["CREATE TEMP SEQUENCE s", "DROP SEQUENCE s"]);
+    check(&["CREATE FUNCTION pg_temp.f() RETURNS int RETURN 1", "DROP FUNCTION pg_temp.f"]);
+    check(&["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "FETCH c", "CLOSE c"]);
+    check(&["DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE ALL"]);
+    check(&["PREPARE p AS SELECT 1", "EXECUTE p", "DEALLOCATE p"]);
+    check(&["PREPARE p AS SELECT 1", "PREPARE q AS SELECT 1", "DEALLOCATE ALL"]);
+    check(&["SELECT setseed(0.5)", "DISCARD ALL"]);
+    check(&["LISTEN a", "CREATE TEMP TABLE t (n int)", "DISCARD ALL"]);
+    check(&["SELECT set_config('a' || '.b', 'c', false)", "RESET ALL"]);
+}
+
+#[test]
+fn d28_what_never_came_to_be_keeps_nothing() {
+    let stage = narrow();
+    let check = |texts: &[&str]| keeps_until_the_last(&stage, texts);
+    check(&["BEGIN; LISTEN a; ROLLBACK"]);
+    check(&["BEGIN; CREATE TEMP TABLE t (n int) ON COMMIT DROP; COMMIT"]);
+    check(&["BEGIN; CREATE TEMP TABLE t (n int); ROLLBACK"]);
+    check(&["BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; ROLLBACK"]);
+    check(&["SELECT pg_advisory_lock(1), pg_advisory_unlock(1)"]);
+    let mut holder = direct(&stage);
+    run(&mut holder, "SELECT pg_advisory_lock(7)");
+    let mut raw = pooled(&stage);
+    assert_eq!(ask(&mut raw, "SELECT pg_try_advisory_lock(7)"), "f");
+    eventually("no pin without a lock", || pinned(&stage) == 0);
+}
+
+#[test]
+fn d29_notifications_arrive_while_the_client_is_idle() {
+    let stage = Stage::new(&crate::stage::Wanted {
+        settings: &[("services", "pool_size = 2")],
+        ..Default::default()
+    });
+    let (mut listener, mut notifier) = (pooled(&stage), pooled(&stage));
+    run(&mut listener, "LISTEN news");
+    for n in 0..3 {
+        std::thread::sleep(Duration::from_millis(20));
+        run(&mut notifier, &format!("NOTIFY news, '{n}'"));
+        let message = listener.read();
+        assert_eq!(message.kind, b'A');
+        assert!(message.body.ends_with(format!("news\0{n}\0").as_bytes()));
+    }
+    run(&mut listener, "UNLISTEN news");
+    run(&mut notifier, "NOTIFY news, 'unheard'");
+    assert_eq!(ask(&mut listener, "SELECT 'quiet'"), "quiet");
+}
+
+#[test]
+fn d21_a_name_is_its_clients_whoever_prepares_it() {
+    let stage = Stage::new(&crate::stage::Wanted {
+        settings: &[("services", "pool_size = 3")],
+        ..Default::default()
+    });
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    run(&mut one, "PREPARE p AS SELECT 'one'");
+    run(&mut two, "PREPARE p AS SELECT 'two'");
+    for _ in 0..3 {
+        assert_eq!(ask(&mut one, "EXECUTE p"), "one");
+        assert_eq!(ask(&mut two, "EXECUTE p"), "two");
+    }
+    assert_eq!(refused(&mut pooled(&stage), "EXECUTE p").sqlstate(), "26000");
+}
+
+#[test]
+fn d21_sql_speaks_of_statements_of_the_protocol() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    send(&mut one, &[parse("s", "SELECT 'protocol'"), sync()]);
+    for _ in 0..2 {
+        assert_eq!(ask(&mut one, "EXECUTE s"), "protocol");
+        assert_eq!(refused(&mut two, "EXECUTE s").sqlstate(), "26000");
+        let messages = send(&mut one, &[parse("", "EXECUTE s"), bind(""), execute(), sync()]);
+        assert_eq!(crate::pooled_client::value(&messages), "protocol");
+        assert_eq!(refused(&mut two, "EXECUTE s").sqlstate(), "26000");
+    }
+    // The session goes on after a failed transaction block, too.
+    run(&mut one, "BEGIN");
+    assert_eq!(refused(&mut one, "SELECT 1/0").sqlstate(), "22012");
+    assert_eq!(refused(&mut one, "EXECUTE s").sqlstate(), "25P02");
+    run(&mut one, "ROLLBACK");
+    assert_eq!(ask(&mut one, "EXECUTE s"), "protocol");
+    send(&mut one, &[close("s"), sync()]);
+    assert_eq!(refused(&mut one, "EXECUTE s").sqlstate(), "26000");
+}
