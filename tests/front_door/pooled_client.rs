@@ -1,11 +1,12 @@
 //! Clients of the transaction endpoint, and what they say, message by message.
 
 use super::raw::{Message, Raw, V3_0, message};
-use super::stage::{PASSWORD, Stage, Wanted, server};
+use super::stage::{Audit, PASSWORD, Stage, Wanted, server};
 
 /// A stage whose pools hold one server connection.
 pub fn narrow() -> Stage {
-    Stage::new(&Wanted { settings: &[("services", "pool_size = 1")], ..Wanted::default() })
+    let settings = &[("services", "pool_size = 1")];
+    Stage::new(&Wanted { settings, audit: Audit::Clean, ..Wanted::default() })
 }
 
 pub fn pooled_with(stage: &Stage, further: &[(&str, &str)]) -> Raw {

@@ -106,7 +106,7 @@ impl Default for Wanted<'_> {
             node: None,
             settings: &[],
             further: "",
-            audit: Audit::Clean,
+            audit: Audit::Off,
         }
     }
 }

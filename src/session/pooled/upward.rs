@@ -12,8 +12,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::client_state::ClientState;
 use super::expected::{Expected, Owed, Reply};
 use crate::domain::refusal::Answer;
-use crate::session::stakes::Stakes;
 use crate::domain::{Refusal, SqlState};
+use crate::session::stakes::Stakes;
 use crate::state::statements::{
     SHARED_PREFIX, ServerStatements, Statement, StatementId, Unnamed, shared_name,
 };
@@ -333,7 +333,7 @@ fn make_real(name: &[u8], simple: bool, exchange: &mut Exchange<'_>, run: &mut R
     if simple {
         put_message(out, b'S', &[]);
         exchange.conversation.from_client(b'S');
-        exchange.expected.silence_vital(group);
+        exchange.expected.silence(group);
     }
     true
 }
