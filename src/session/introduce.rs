@@ -6,7 +6,7 @@
 //! (traps ). The order and the answers are those of
 //! PostgreSQL's `ProcessStartupPacket` (`src/backend/tcop/backend_startup.c`).
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
 use super::farewell::{Acquaintance, turn_away};
@@ -241,8 +241,11 @@ impl Negotiation<'_> {
             if let Some(first) = connection.input.first_chunk::<4>() {
                 let length = startup::packet_length(*first).map_err(violation)?;
                 if connection.input.len() >= length {
-                    let packet = connection.input.split_to(length).freeze();
-                    return startup::parse(&packet.slice(4..)).map_err(violation);
+                    // A copy of the right size: its parameters are kept as
+                    // long as the session.
+                    let packet = Bytes::copy_from_slice(&connection.input[4..length]);
+                    connection.input.advance(length);
+                    return startup::parse(&packet).map_err(violation);
                 }
             }
             if connection.fill().await? == 0 {

@@ -300,7 +300,7 @@ impl<'a> Relay<'a> {
             return self.tell_server(cx, server);
         }
         if !client.input.is_empty() {
-            let early = client.input.split();
+            let early = std::mem::take(&mut client.input);
             self.forward_to_server(cx, server, &early)?;
             return Ok(true);
         }
@@ -361,7 +361,7 @@ impl<'a> Relay<'a> {
             self.seat.unstalled();
         }
         if !server.input.is_empty() {
-            let early = server.input.split();
+            let early = std::mem::take(&mut server.input);
             self.forward_to_client(cx, client, &early)?;
             return Ok(true);
         }

@@ -373,13 +373,16 @@ impl Relay {
             return Ok(false);
         }
         let Buffers { scratch, out } = buffers;
-        let early = client.input.split();
+        // An idle client owns no buffer.
+        let early = std::mem::take(&mut client.input);
         let bytes: &[u8] = if self.is_worth_a_lease(&early) {
             &early
         } else {
             let read = match client.poll_fill(cx, scratch) {
                 Poll::Pending => {
-                    client.input.unsplit(early);
+                    if !early.is_empty() {
+                        client.input = early;
+                    }
                     return Ok(false);
                 }
                 Poll::Ready(Ok(0)) => return Err(Step::End(End::Client)),
@@ -453,7 +456,7 @@ impl Relay {
             self.push_up(cx, out).map_err(Step::End)?;
             return Ok(true);
         }
-        let bytes = client.input.split();
+        let bytes = std::mem::take(&mut client.input);
         member.seat.add_received(bytes.len());
         self.send_up(cx, member, &bytes, out).map_err(Step::End)?;
         Ok(true)
@@ -687,7 +690,7 @@ impl Relay {
             return Ok(false);
         }
         let Buffers { scratch, out } = buffers;
-        let early = client.input.split();
+        let early = std::mem::take(&mut client.input);
         let bytes: &[u8] = if early.is_empty() {
             match client.poll_fill(cx, scratch) {
                 Poll::Pending => return Ok(false),
