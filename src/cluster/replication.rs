@@ -21,7 +21,7 @@ use super::data::{Layout, last_lines, run_watched};
 use super::error::{Doing as _, Error};
 use super::guardian::Guardian;
 use super::server::Arguments;
-use super::{Cluster, Running};
+use super::{Cluster, Running, StopMode};
 
 /// How long a standby may take to connect to its primary, or a promotion may
 /// take.
@@ -92,6 +92,14 @@ impl Cluster {
         let seconds = REPLICATION_WITHIN.as_secs();
         self.psql(&format!("SELECT pg_promote(true, {seconds})"))?;
         self.wait_for("SELECT pg_is_in_recovery()", "f")
+    }
+
+    /// The same server on another port, for a test of names and addresses.
+    pub fn restarted_on(mut self, port: u16) -> Result<Self, Error> {
+        self.stop(StopMode::Fast)?;
+        self.arguments.port = port;
+        self.start()?;
+        Ok(self)
     }
 
     /// What this server calls itself towards its primary: also what

@@ -82,6 +82,18 @@ impl Dialer {
         timeout_at(deadline, encrypted).await.map_err(|_| DialError::Timeout)?
     }
 
+    /// The addresses that a node's name stands for, as [`Dialer::dial`] would
+    /// try them; nothing for a node that is reached over a unix socket.
+    ///
+    /// # Errors
+    /// If the name cannot be resolved.
+    pub async fn addresses(&self, node: &NodeAddress) -> io::Result<Arc<[SocketAddr]>> {
+        match node {
+            NodeAddress::Tcp { host, port } => self.resolve(host, *port).await,
+            NodeAddress::Unix { .. } => Ok(Arc::new([])),
+        }
+    }
+
     async fn connect(
         &self,
         address: &NodeAddress,

@@ -1,19 +1,25 @@
 //! Patroni's REST API: `GET /cluster` of any member says who leads, as that
 //! member reads it from its store.
 //!
-//! All members are asked at once and the first good answer counts, so that
-//! those that are down or hang cost no time.
+//! All members are asked at once, so that those that are down or hang cost
+//! little time. A member that was cut off or frozen for a while may tell of the
+//! past: of several answers that with the newest timeline counts, then what
+//! most of them say (trap E-4).
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Question, StoreError};
-use super::{Claim, Claims, Member, Pace, tell};
+use super::{ANSWER_WITHIN, Claim, Claims, Member, Pace, tell};
 use crate::control::config::Url;
+
+/// How long the others get once a member has answered.
+const OTHERS_WITHIN: Duration = Duration::from_millis(200);
 
 /// Asks again and again.
 pub(super) async fn follow<F: Fn() -> Duration>(
@@ -42,21 +48,46 @@ pub(super) async fn follow<F: Fn() -> Duration>(
     }
 }
 
-/// The first good answer of any member.
-pub(super) async fn ask(client: &Client, members: &[Url]) -> Result<Claim, StoreError> {
+/// What the members say who answer in time.
+async fn ask(client: &Client, members: &[Url]) -> Result<Claim, StoreError> {
     let ask = async |url| {
         let question = Question { path: "/cluster", body: None, token: None };
         read(&client.ask(url, question).await?)
     };
-    let mut answers: FuturesUnordered<_> = members.iter().map(ask).collect();
-    let mut last = StoreError::Timeout;
-    while let Some(answer) = answers.next().await {
+    let mut asked: FuturesUnordered<_> = members.iter().map(ask).collect();
+    let (mut answers, mut last) = (Vec::new(), StoreError::Timeout);
+    let mut patience = pin!(sleep(ANSWER_WITHIN));
+    loop {
+        let answer = tokio::select! {
+            answer = asked.next() => answer,
+            () = &mut patience => None,
+        };
         match answer {
-            Ok(claim) => return Ok(claim),
-            Err(error) => last = error,
+            None => return agreed(&answers).ok_or(last),
+            Some(Err(error)) => last = error,
+            Some(Ok(answer)) => {
+                if answers.is_empty() {
+                    patience.as_mut().reset(Instant::now() + OTHERS_WITHIN);
+                }
+                answers.push(answer);
+            }
         }
     }
-    Err(last)
+}
+
+/// The answer with the newest timeline; of several, the one most often given.
+pub(super) fn agreed(answers: &[Answer]) -> Option<Claim> {
+    let votes = |claim: &Claim| answers.iter().filter(|answer| answer.claim == *claim).count();
+    let best = answers.iter().max_by_key(|answer| (answer.timeline, votes(&answer.claim)));
+    best.map(|answer| answer.claim.clone())
+}
+
+/// What one member says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) claim: Claim,
+    /// The leader's, as far as it has told.
+    pub(super) timeline: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,14 +101,20 @@ struct Row {
     role: String,
     host: Option<String>,
     port: Option<u16>,
+    /// A number, but for members that have not told it.
+    timeline: Option<serde_json::Value>,
 }
 
-pub(super) fn read(answer: &[u8]) -> Result<Claim, StoreError> {
+pub(super) fn read(answer: &[u8]) -> Result<Answer, StoreError> {
     let cluster: Cluster =
         serde_json::from_slice(answer).map_err(|error| StoreError::Answer(error.to_string()))?;
     let leads = |row: &Row| matches!(row.role.as_str(), "leader" | "master" | "primary");
     let leader = cluster.members.into_iter().find(leads);
-    Ok(leader.map_or(Claim::Nobody, |row| {
-        Claim::Leader(Member { name: row.name, address: row.host.zip(row.port) })
-    }))
+    let Some(row) = leader else {
+        return Ok(Answer { claim: Claim::Nobody, timeline: 0 });
+    };
+    let timeline = row.timeline.and_then(|timeline| timeline.as_u64());
+    let timeline = timeline.and_then(|timeline| u32::try_from(timeline).ok());
+    let claim = Claim::Leader(Member { name: row.name, address: row.host.zip(row.port) });
+    Ok(Answer { claim, timeline: timeline.unwrap_or_default() })
 }

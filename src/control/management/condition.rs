@@ -164,6 +164,22 @@ mod tests {
     }
 
     #[test]
+    fn c24_descriptors_of_ours_that_run_out_take_no_node_away() {
+        use crate::upstream::dial::DialError;
+        let failed = |code| {
+            let error = std::io::Error::from_raw_os_error(code);
+            Err(NodeError::Dial(std::sync::Arc::new(DialError::Connect(error))))
+        };
+        let (emfile, refused) = (24, 111);
+        let mut condition = Condition::default();
+        condition.update(Ok(PRIMARY));
+        assert_eq!(condition.update(failed(emfile)), News::Trouble);
+        assert_eq!(condition.standing(), Standing::Up(PRIMARY));
+        assert_eq!(condition.update(failed(refused)), News::Standing);
+        assert_eq!(condition.standing(), Standing::Down);
+    }
+
+    #[test]
     fn one_slow_answer_is_no_absence_two_are() {
         let mut condition = Condition::default();
         let slow = || Err(NodeError::Timeout(Duration::from_secs(1)));

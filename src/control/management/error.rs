@@ -7,6 +7,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::upstream::dial::DialError;
 
 /// Why a node could not be asked. Cheap to clone: all who waited for one
@@ -86,6 +88,8 @@ impl NodeError {
     /// us: only the first says that the node is down.
     pub(super) fn is_absence(&self) -> bool {
         match self {
+            // Our own descriptors, memory or ports ran out (trap C-24).
+            Self::Dial(error) if is_our_own(error) => false,
             Self::Dial(_) | Self::Broken(_) | Self::Unwatched => true,
             Self::Login { sqlstate, .. } | Self::Query { sqlstate, .. } => {
                 matches!(sqlstate.as_str(), "57P01" | "57P02" | "57P03")
@@ -100,6 +104,14 @@ impl NodeError {
         let missing = ["42501", "42883", "3F000"];
         matches!(self, Self::NoGrant) || self.sqlstate().is_some_and(|code| missing.contains(&code))
     }
+}
+
+/// Whether a connection could not be made because this process or host lacks
+/// something, which says nothing about the node.
+fn is_our_own(error: &DialError) -> bool {
+    let DialError::Connect(error) = error else { return false };
+    let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|code| lacking.contains(&code))
 }
 
 /// An error with its causes on one line.

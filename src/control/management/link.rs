@@ -12,12 +12,14 @@
 //! Opening is a task of its own: whoever waits for it may stop waiting, and
 //! the next one finds it further on.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::error::NodeError;
 use super::session::Session;
@@ -36,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// tried over and over may lock the account (trap A-27).
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
+/// For a name to be resolved.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(1);
+
 /// The way to one node, for one management role.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -50,6 +55,8 @@ pub(super) struct Link {
 #[derive(Debug, Default)]
 struct State {
     opening: Option<Opening>,
+    /// What the node's name stood for at the last look.
+    addresses: Option<Arc<[SocketAddr]>>,
     /// Attempts that failed before this one, since the last that did not.
     failures: u32,
 }
@@ -66,6 +73,23 @@ impl Link {
     /// A link that opens nothing yet.
     pub(super) fn new(node: Arc<Node>, role: Arc<config::Management>, dialer: Dialer) -> Self {
         Self { node, role, dialer, ended: Arc::default(), state: Mutex::default() }
+    }
+
+    /// Closes the session if the node's name leads elsewhere by now: the server
+    /// that it led to may still be up, and not the service's any more (trap
+    /// E-11). Cancel-safe.
+    pub(super) async fn follow_name(&self) {
+        let resolving = self.dialer.addresses(&self.node.address);
+        let Ok(Ok(now)) = timeout(RESOLVED_WITHIN, resolving).await else {
+            // Whoever is known is as good as before.
+            return;
+        };
+        let before = self.lock().addresses.replace(Arc::clone(&now));
+        let moved = before.is_some_and(|before| !before.iter().any(|known| now.contains(known)));
+        if moved {
+            tracing::info!(service = %self.node.service, node = %self.node.address, ?now, "a node's name leads elsewhere");
+            self.close();
+        }
     }
 
     /// Waits until the server has ended a session that somebody wanted to keep.

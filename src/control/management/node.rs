@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::condition::{Condition, News, Standing};
 use super::error::NodeError;
@@ -23,6 +23,10 @@ use crate::domain::{Kind, NodeAddress};
 /// The most that a look may take, its connection included: a slower one counts
 /// as no answer, though a connection goes on being made.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a node's name is resolved; the answer may be older by as much as
+/// the dialer remembers.
+const NAME_EVERY: Duration = Duration::from_secs(5);
 
 /// Connections that Postern takes on a node beside its clients' (decision 9).
 pub(super) const OWN_CONNECTIONS: u32 = 3;
@@ -94,6 +98,17 @@ impl NodeWatch {
             service.publish();
             self.looked_at.send_replace(Some(started));
             self.rest(started, service).await;
+        }
+    }
+
+    /// Resolves the node's name again and again, beside the looks, which a slow
+    /// resolver must not hold up; never ends by itself.
+    pub(super) async fn follow_name(&self, service: &ServiceWatch) {
+        loop {
+            sleep(NAME_EVERY).await;
+            if service.bustle() != Bustle::Quiet {
+                self.link.follow_name().await;
+            }
         }
     }
 

@@ -128,7 +128,11 @@ impl ServiceWatch {
             let (service, node) = (Arc::clone(self), Arc::clone(node));
             tokio::spawn(async move { node.watch(&service).await }).abort_handle()
         });
-        let mut tasks: Vec<_> = watching.collect();
+        let resolving = self.nodes.iter().map(|node| {
+            let (service, node) = (Arc::clone(self), Arc::clone(node));
+            tokio::spawn(async move { node.follow_name(&service).await }).abort_handle()
+        });
+        let mut tasks: Vec<_> = watching.chain(resolving).collect();
         let service = Arc::clone(self);
         tasks.push(tokio::spawn(async move { service.answer_questions().await }).abort_handle());
         if let Some(store) = self.store.clone() {

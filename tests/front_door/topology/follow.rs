@@ -175,3 +175,51 @@ fn ten_failovers_are_not_measurable_beside_the_promotion() {
     assert!(behind[5] < Duration::from_millis(100), "median of {behind:?}");
     assert!(behind[9] < Duration::from_millis(250), "longest of {behind:?}");
 }
+
+/// A Postern of its own, with an `/etc/hosts` of its own that the test changes.
+#[test]
+#[ignore = "needs root, for a mount of its own, and the 15 s of a name: scripts/test-failover"]
+fn e11_a_name_that_leads_elsewhere_is_followed_although_the_old_server_is_up() {
+    let one = start_server(Installations::find().unwrap().postgresql().unwrap());
+    let two = one.standby().unwrap();
+    let stage = Stage::new(&Wanted {
+        server: Some(&one),
+        node: Some(format!("db.internal:{}", one.port())),
+        ..Wanted::default()
+    });
+    two.wait_until_caught_up(&one).unwrap();
+    two.promote().unwrap();
+    two.psql("ALTER SYSTEM SET listen_addresses = '127.0.0.2'").unwrap();
+    let two = two.restarted_on(one.port()).unwrap();
+    let hosts = stage.directory.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost db.internal\n").unwrap();
+    let [session, transaction, metrics] = crate::stage::free_ports();
+    stage.edit_configuration(|text| {
+        text.replace(&stage.session_port.to_string(), &session.to_string())
+            .replace(&stage.transaction_port.to_string(), &transaction.to_string())
+            .replace(&stage.metrics_port.to_string(), &metrics.to_string())
+            .replace("admin.sock", "second.sock")
+    });
+    let script = format!(
+        "mount --bind {} /etc/hosts && exec {} serve --config {}",
+        hosts.display(),
+        env!("CARGO_BIN_EXE_postern"),
+        stage.config_path().display()
+    );
+    let log = stage.directory.path().join("second.log");
+    let _postern =
+        process::Process::start(&["unshare", "--mount", "sh", "-c", &script], None, &log);
+    let uri = stage.plain_uri("").replace(&stage.session_port.to_string(), &session.to_string());
+    let address = || {
+        let output = psql(&uri, "SELECT inet_server_addr()");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    within(2 * SOON, "the first address", || address() == "127.0.0.1");
+    std::fs::write(&hosts, "127.0.0.1 localhost\n127.0.0.2 db.internal\n").unwrap();
+    within(6 * SOON, "the second address", || address() == "127.0.0.2");
+    // Also for those who look after the service, and had a connection already.
+    let page = || crate::stage::http_get(metrics, "/metrics");
+    let timeline = "postern_service_timeline{service=\"orders\"} 2";
+    within(6 * SOON, "its timeline", || page().contains(timeline));
+    drop(two);
+}
