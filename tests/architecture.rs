@@ -248,3 +248,23 @@ fn is_named(refusal: &Refusal) -> bool {
         | Refusal::OutcomeUnknown(_) => true,
     }
 }
+
+/// Alerts and dashboard speak of metrics that there are.
+#[test]
+fn alerts_and_dashboard_name_metrics_that_exist() {
+    let source: String =
+        rust_files(&source()).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    for file in ["alerts.yml", "dashboard.json"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let named: Vec<_> = text.split("postern_").skip(1).map(leading_identifier).collect();
+        assert!(named.len() > 5, "{file}");
+        for name in named {
+            let name = name.trim_end_matches("_bucket");
+            let literal = format!("\"postern_{name}\"");
+            assert!(source.contains(&literal), "{file}: there is no postern_{name}");
+        }
+    }
+    let dashboard = fs::read_to_string(root.join("dashboard.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+}
