@@ -159,8 +159,20 @@ impl Reloader {
             });
             self.management.update_service(name, None);
         }
-        self.tell_the_slots();
+        self.tell_the_slots_of(name);
         Ok(reload::send_away_unwanted_of(&self.door.directory, &self.door.roster, name))
+    }
+
+    /// As [`Self::tell_the_slots`], of one service among thousands.
+    fn tell_the_slots_of(&self, name: &ServiceName) {
+        let service = self.door.directory.service(name);
+        let nodes = service.as_ref().map(|service| service.nodes.as_slice()).unwrap_or_default();
+        for node in nodes {
+            self.door.slots.set_limits(node);
+        }
+        self.door.slots.retain(|service, address| {
+            service != name || nodes.iter().any(|node| node.address == *address)
+        });
     }
 
     /// The snapshot with what the watchers have seen of its nodes.

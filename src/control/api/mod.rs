@@ -52,7 +52,7 @@ use crate::directory::{CoarseClock, Directory, Roster};
 use crate::domain::ServiceName;
 use crate::pool::Slots;
 use entrance::Entrance;
-use problem::Problem;
+use problem::{FieldError, Problem};
 use reference::BearerToken;
 pub use request::Page;
 
@@ -114,6 +114,7 @@ impl std::ops::Deref for Api {
         description = "Services, their nodes and roles, and who may change them. Changes act on \
                        live traffic before they are answered."
     ),
+    components(schemas(FieldError)),
     modifiers(&BearerToken),
     security(("token" = [])),
 )]

@@ -1,6 +1,8 @@
 //! A service as its operator sees it: what the catalogue says, what the data
 //! path sees, and what to put into a driver.
 
+use std::collections::HashMap;
+
 use super::entrance::Guest;
 use super::model::{
     ConnectionInfo, ConnectionUse, Origin, ServiceNodeView, ServiceState, ServiceSummary,
@@ -51,7 +53,9 @@ impl Known {
     pub(super) fn view(&self, api: &Api) -> ServiceView {
         let live = api.directory.service(&self.name);
         let record = self.record.as_ref().map(|found| &found.record);
-        let (state, reason) = state(api, record, live.as_deref());
+        let roles = Roles::look(api);
+        let roles = roles.of(&self.name);
+        let (state, reason) = state(roles, record, live.as_deref());
         let plan_name = record.map(|r| r.plan.clone());
         let plan_name = plan_name.or_else(|| live.as_ref().map(|s| s.plan.name.to_string()));
         let plan_name = plan_name.unwrap_or_default();
@@ -77,7 +81,7 @@ impl Known {
                 plan.map_or(0, |p| p.max_connections.get()),
             ),
             allowlist: allowlist(record, live.as_deref()),
-            nodes: nodes(api, &self.name, record, live.as_deref()),
+            nodes: nodes(roles, record, live.as_deref()),
             pooling: pooling(record, live.as_deref()),
             backup_retention_days: plan.map_or(0, |p| p.backup_retention_days),
             multi_az: plan.is_some_and(|p| p.multi_az),
@@ -128,9 +132,28 @@ fn read(catalog: &Catalog, name: &str, with_password: bool) -> Result<Kept, Prob
     Ok((found, password.flatten()))
 }
 
+/// The roles of nodes, by service: found once for a list of services.
+pub(super) struct Roles(HashMap<ServiceName, Vec<(String, NodeRole)>>);
+
+impl Roles {
+    /// What the watchers last saw.
+    pub(super) fn look(api: &Api) -> Self {
+        let mut roles: HashMap<ServiceName, Vec<_>> = HashMap::new();
+        for state in (api.nodes)() {
+            roles.entry(state.service).or_default().push((state.node.to_string(), state.role));
+        }
+        Self(roles)
+    }
+
+    fn of(&self, name: &ServiceName) -> &[(String, NodeRole)] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
 /// A service in a list.
 pub(super) fn summary(
     api: &Api,
+    roles: &Roles,
     name: &ServiceName,
     record: Option<&ServiceRecord>,
 ) -> Option<ServiceSummary> {
@@ -144,7 +167,7 @@ pub(super) fn summary(
         cloud: record.and_then(|r| r.cloud.clone()),
         region: record.and_then(|r| r.region.clone()),
         origin: if record.is_some() { Origin::Catalog } else { Origin::File },
-        state: state(api, record, live.as_deref()).0,
+        state: state(roles.of(name), record, live.as_deref()).0,
     })
 }
 
@@ -153,7 +176,7 @@ fn display_name(name: &ServiceName, record: Option<&ServiceRecord>) -> String {
 }
 
 fn state(
-    api: &Api,
+    roles: &[(String, NodeRole)],
     record: Option<&ServiceRecord>,
     live: Option<&Service>,
 ) -> (ServiceState, Option<String>) {
@@ -168,20 +191,20 @@ fn state(
         Stage::Ready if record.is_some_and(|record| !record.powered) => {
             (ServiceState::PoweredOff, None)
         }
-        Stage::Ready => live.map_or((ServiceState::Degraded, reason), |live| health(api, live)),
+        Stage::Ready => live.map_or((ServiceState::Degraded, reason), |live| health(roles, live)),
     }
 }
 
 /// What a service that is made is, by its nodes.
-fn health(api: &Api, service: &Service) -> (ServiceState, Option<String>) {
+fn health(roles: &[(String, NodeRole)], service: &Service) -> (ServiceState, Option<String>) {
     if let Err(reason) = &service.topology.primary {
         let refusal = Refusal::NoPrimary { service: service.name.clone(), reason: reason.clone() };
         let several = service.nodes.len() > 1;
         let state = if several { ServiceState::Failover } else { ServiceState::Degraded };
         return (state, refusal.answer().detail);
     }
-    let down: Vec<_> = roles(api, &service.name)
-        .into_iter()
+    let down: Vec<_> = roles
+        .iter()
         .filter(|(_, role)| *role == NodeRole::Down)
         .map(|(address, _)| format!("{address} does not answer."))
         .collect();
@@ -192,18 +215,11 @@ fn health(api: &Api, service: &Service) -> (ServiceState, Option<String>) {
     }
 }
 
-fn roles(api: &Api, name: &ServiceName) -> Vec<(String, NodeRole)> {
-    let states = (api.nodes)().into_iter().filter(|state| state.service == *name);
-    states.map(|state| (state.node.to_string(), state.role)).collect()
-}
-
 fn nodes(
-    api: &Api,
-    name: &ServiceName,
+    roles: &[(String, NodeRole)],
     record: Option<&ServiceRecord>,
     live: Option<&Service>,
 ) -> Vec<ServiceNodeView> {
-    let roles = roles(api, name);
     let role = |address: &str| {
         let mut known = roles.iter().filter(|(known, _)| known == address);
         known.next().map_or(NodeRole::Unknown, |(_, role)| *role).label().to_owned()

@@ -86,7 +86,7 @@ fn a_write_that_was_acknowledged_is_there_after_a_crash() {
 #[test]
 fn a_wrong_key_and_a_damaged_catalogue_start_nothing() {
     let mut plane = ControlPlane::start();
-    plane.stop();
+    plane.kill_9();
     let config = plane.path("postern.toml");
     let start = |plane: &ControlPlane| {
         let output = plane.run(&["serve", "--config", config.to_str().unwrap()]);
@@ -103,7 +103,8 @@ fn a_wrong_key_and_a_damaged_catalogue_start_nothing() {
     assert!(why.contains("is not the key of the catalogue"), "{why}");
     std::fs::write(plane.path("catalog.key"), key).unwrap();
     plane.serve();
-    plane.stop();
+    // Told to stop before it listens to signals, it would end by one.
+    plane.kill_9();
     let mut bytes = std::fs::read(plane.path("catalog.db")).unwrap();
     bytes[..100].fill(0);
     std::fs::write(plane.path("catalog.db"), &bytes).unwrap();

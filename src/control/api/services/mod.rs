@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::Api;
 use super::authority::{Caller, Permit, Read, Write};
 use super::model::{EventView, ServiceSummary, ServiceView};
-use super::overview::{Known, summary};
+use super::overview::{Known, Roles, summary};
 use super::problem::{Problem, Problems};
 use super::request::{Asked, IfMatch, Named, Page, PageQuery, etag};
 use crate::control::catalog::record::{ServiceRecord, Stage};
@@ -43,9 +43,10 @@ pub(super) async fn list(
     let live = snapshot.services.keys().filter(|name| name.as_str() > query.after()).cloned();
     let mut names: BTreeSet<ServiceName> = live.collect();
     names.extend(records.iter().filter_map(|found| found.record.name.parse().ok()));
+    let roles = Roles::look(&api);
     let summaries = names.iter().take(limit + 1).filter_map(|name| {
         let found = records.iter().find(|found| found.record.name == name.as_str());
-        summary(&api, name, found.map(|found| &found.record))
+        summary(&api, &roles, name, found.map(|found| &found.record))
     });
     let items = summaries.collect();
     Ok(Json(Page::of(items, limit, |service: &ServiceSummary| service.name.clone())))
