@@ -14,6 +14,7 @@ pub mod domain;
 pub mod metrics;
 pub mod net;
 pub mod pool;
+pub mod rehearsal;
 pub mod routing;
 pub mod session;
 pub mod shutdown;

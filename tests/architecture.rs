@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("metrics", 1),
     ("shutdown", 1),
     ("cluster", 1),
+    ("rehearsal", 1),
     ("net", 2),
     ("auth", 2),
     ("admission", 2),

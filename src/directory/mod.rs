@@ -15,6 +15,6 @@ pub use cancel_keys::CancelKeys;
 pub use clock::CoarseClock;
 pub use roster::{Roster, Seat};
 pub use snapshot::{
-    ClientLimits, Directory, Node, Pooling, Routing, Service, Snapshot, Standby, Topology,
+    ClientLimits, Directory, Node, Pooling, Reading, Routing, Service, Snapshot, Standby, Topology,
 };
 pub use tenure::{Tenure, Tenures};

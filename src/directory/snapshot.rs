@@ -85,6 +85,8 @@ pub struct Pooling {
     pub server_lifetime: Option<Duration>,
     /// How long a client waits for a connection; none: for ever.
     pub query_wait_timeout: Option<Duration>,
+    /// Who serves the read-only endpoint.
+    pub reading: Reading,
     /// After how long a waiting client is told that it waits; none: never.
     pub query_wait_notify: Option<Duration>,
     /// Of so many hand-overs of a server connection one is audited; none: none
@@ -114,6 +116,21 @@ pub struct ClientLimits {
     pub client_write_timeout: Option<Duration>,
 }
 
+/// Who serves the read-only endpoint (decision 36).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// How far a standby may be behind; none: as far as it likes.
+    pub max_replica_lag: Option<Duration>,
+    /// Whether the primary serves it while no standby can.
+    pub fallback: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { max_replica_lag: Some(Duration::from_secs(30)), fallback: false }
+    }
+}
+
 impl Default for Pooling {
     fn default() -> Self {
         Self {
@@ -126,6 +143,7 @@ impl Default for Pooling {
             server_idle_timeout: Some(Duration::from_secs(600)),
             server_lifetime: Some(Duration::from_secs(3600)),
             query_wait_timeout: Some(Duration::from_secs(120)),
+            reading: Reading::default(),
             query_wait_notify: Some(Duration::from_secs(5)),
             clients: ClientLimits::default(),
         }

@@ -104,6 +104,11 @@ impl Connection {
         poll_fn(|cx| self.transport.poll_close(cx)).await
     }
 
+    /// Says that nothing more will come, without another byte, even of TLS.
+    pub fn shut(&self) {
+        self.transport.shut();
+    }
+
     /// Ends the connection without another byte: what was sent and is still on
     /// this host is thrown away.
     pub fn sever(self) {

@@ -1,6 +1,7 @@
 //! A stream socket of either family, with the options every one of them gets.
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -63,6 +64,15 @@ impl Socket {
             Self::Tcp(stream) => Ok(setsockopt(stream, ReceiveLowWater, &bytes)?),
             Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// Says that nothing more will come.
+    pub fn shut(&self) {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        let _ = socket.shutdown(Shutdown::Write);
     }
 
     /// Makes the close that follows throw away what the peer has not taken yet:

@@ -118,6 +118,14 @@ impl Transport {
         }
     }
 
+    /// Says that nothing more will come, by FIN alone.
+    pub fn shut(&self) {
+        match self {
+            Self::Plain(socket) => socket.shut(),
+            Self::Tls(stream) => stream.socket.shut(),
+        }
+    }
+
     /// Ends the connection without another byte, also of those that were sent
     /// and are still on this host.
     pub fn sever(self) {

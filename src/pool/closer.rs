@@ -136,6 +136,7 @@ impl Closer {
         let Leftover { mut connection, slot, lead, process_id, since, cancel } = leftover;
         let backend = (process_id, since);
         let Lead { node, tenure } = lead;
+        let busy = cancel.is_some();
         let orderly = async {
             let close_within = Duration::from_millis(self.close_timeout.load(Ordering::Relaxed));
             let deadline = Instant::now() + close_within;
@@ -154,15 +155,33 @@ impl Closer {
             () = tenure.ended() => {}
             () = orderly => return drop(slot),
         }
-        connection.sever();
-        self.wait_until_gone(&node, backend).await;
+        self.sever(connection, busy, &node, backend).await;
         drop(slot);
     }
 
-    /// Waits for a backend whose node has lost its role, and whose connection
-    /// was severed: a busy one notices only when it has something to say. A
-    /// node that does not answer takes its slots with it (decision 8).
-    async fn wait_until_gone(&self, node: &Node, (process_id, since): Met) {
+    /// Ends a connection whose node has lost its role, without another byte.
+    /// An idle backend notices at once. A busy one may have something of ours
+    /// still on its way, which is thrown away, and notices when it has
+    /// something to say, or is told. A node that does not answer takes its
+    /// slots with it (decision 8).
+    async fn sever(
+        &self,
+        mut connection: Connection,
+        busy: bool,
+        node: &Node,
+        (process_id, since): Met,
+    ) {
+        let close_within = Duration::from_millis(self.close_timeout.load(Ordering::Relaxed));
+        let deadline = Instant::now() + close_within;
+        if busy {
+            connection.sever();
+        } else {
+            connection.shut();
+            if timeout_at(deadline, connection.read_to_end()).await.is_ok() {
+                return;
+            }
+            connection.sever();
+        }
         if process_id == 0 {
             return;
         }

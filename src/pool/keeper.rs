@@ -52,6 +52,7 @@ pub async fn follow_successions(directory: Arc<Directory>, roster: Roster, slots
         }
         for node in slots.all() {
             node.close_idle(|server| server.is_superseded());
+            node.remind_waiting(Instant::now());
         }
     }
 }

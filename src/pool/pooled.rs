@@ -25,6 +25,9 @@ pub struct PoolKey {
     credential: Credential,
 }
 
+/// Marks the key of guarded connections; no parameter has such a name.
+const GUARD: &[u8] = b"\0guarded";
+
 /// Startup parameters, in the client's order.
 type Parameters = [(Bytes, Bytes)];
 
@@ -37,6 +40,18 @@ impl PoolKey {
         let mut kept: Vec<_> = kept.cloned().collect();
         kept.sort();
         Self { parameters: kept.into(), credential }
+    }
+
+    /// The key of the same client's connections to a primary in the place of a
+    /// standby, which are kept from writing by accident: a pool of their own.
+    #[must_use]
+    pub fn guarded(&self, guarded: bool) -> Self {
+        if !guarded {
+            return self.clone();
+        }
+        let mark = (Bytes::from_static(GUARD), Bytes::new());
+        let parameters = self.parameters.iter().cloned().chain([mark]).collect();
+        Self { parameters, credential: self.credential }
     }
 
     /// What a connection of this pool is opened with.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::door::{HeldClient, random};
+use super::standing::{self, Choice, Standing, choose};
 use super::{Departure, FrontDoor};
 use crate::auth::client::Keys;
 use crate::directory::{Node, Seat, Service};
@@ -56,14 +57,6 @@ pub enum Failure {
     Final(Departure),
 }
 
-impl Failure {
-    fn into_departure(self) -> Departure {
-        match self {
-            Self::Passing(departure) | Self::Final(departure) => departure,
-        }
-    }
-}
-
 /// Where a step leads: a node of a service, as one snapshot has them.
 #[derive(Clone)]
 pub struct Target {
@@ -71,6 +64,8 @@ pub struct Target {
     pub service: Arc<Service>,
     /// The node, and its time in its role.
     pub lead: Lead,
+    /// Whether the connection must be kept from writing by accident.
+    pub guarded: bool,
 }
 
 impl Attempt<'_> {
@@ -93,8 +88,8 @@ impl Attempt<'_> {
             }
             let service = self.service(seat.occupant.address)?;
             let (done, retry) = match self.choose(&service) {
-                Ok(lead) => {
-                    let target = Target { service, lead: lead.clone() };
+                Ok(Choice { lead, guarded }) => {
+                    let target = Target { service, lead: lead.clone(), guarded };
                     let done = tokio::select! {
                         biased;
                         done = step(target) => done,
@@ -158,25 +153,16 @@ impl Attempt<'_> {
         }
     }
 
-    fn choose(&self, service: &Service) -> Result<Lead, Failure> {
-        let refuse = |reason: &Unavailable| {
-            let (service, reason) = (service.name.clone(), reason.clone());
-            Failure::Passing(Refusal::NoPrimary { service, reason }.into())
-        };
-        match &service.suspended {
-            Some(reason @ Unavailable::PoweredOff) => {
-                return Err(Failure::Final(refuse(reason).into_departure()));
-            }
-            Some(reason) => return Err(refuse(reason)),
-            None => {}
-        }
-        let node = match self.endpoint.access {
-            Access::ReadWrite => service.topology.primary.clone().map_err(|reason| refuse(&reason)),
-            Access::ReadOnly => {
-                Err(Failure::Final(refuse(&Unavailable::NoStandby).into_departure()))
-            }
-        }?;
-        Ok(Lead { tenure: service.tenures.of(&node.address), node })
+    fn choose(&self, service: &Service) -> Result<Choice, Failure> {
+        choose(self.door, service, self.endpoint.access).map_err(|reason| {
+            let hopeless = match reason {
+                Unavailable::NoStandby => service.nodes.len() < 2,
+                Unavailable::PoweredOff => true,
+                _ => false,
+            };
+            let refusal = Refusal::NoPrimary { service: service.name.clone(), reason };
+            if hopeless { Failure::Final(refusal.into()) } else { Failure::Passing(refusal.into()) }
+        })
     }
 
     /// A slot for a session.
@@ -198,13 +184,15 @@ impl Attempt<'_> {
     pub async fn open(
         &self,
         lead: &Lead,
+        guarded: bool,
         slot: Slot,
     ) -> Result<(ServerConnection, LoggedIn), Failure> {
         let node = &lead.node;
         let turn = slot.node().trial().await;
         let started = Instant::now();
         let deadline = started + self.door.policy.load().server_connect_timeout;
-        let credentials = Credentials { parameters: self.parameters, keys: self.keys };
+        let parameters = standing::guarded(self.parameters, guarded);
+        let credentials = Credentials { parameters: &parameters, keys: self.keys };
         let nonce = random();
         let opened = ServerConnection::open(
             lead.clone(),
@@ -218,6 +206,7 @@ impl Attempt<'_> {
         match opened.await {
             Ok(done) => {
                 turn.succeeded();
+                self.check(lead, guarded, &done.1)?;
                 warn_of_trust(node, &done);
                 let seconds = started.elapsed().as_secs_f64();
                 self.door.metrics.server_connected(self.endpoint.mode, seconds);
@@ -233,6 +222,20 @@ impl Attempt<'_> {
                 Err(failure)
             }
         }
+    }
+
+    /// What the server itself says of its role (decision 31): the probes may be
+    /// behind it.
+    fn check(&self, lead: &Lead, guarded: bool, logged_in: &LoggedIn) -> Result<(), Failure> {
+        let said = Standing::of(&logged_in.greeting);
+        let should_replay = self.endpoint.access == Access::ReadOnly && !guarded;
+        if said.in_hot_standby.is_none_or(|replays| replays == should_replay) {
+            return Ok(());
+        }
+        let node = &lead.node;
+        tracing::info!(service = %node.service, node = %node.address, "the node has another role");
+        self.door.evidence.suspect(node);
+        Err(Failure::Passing(self.unreachable()))
     }
 
     /// Trouble that may pass is reported and waited out; the server's own

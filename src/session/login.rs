@@ -146,10 +146,10 @@ async fn log_in(
     if attempt.parameters.iter().any(|(name, _)| name == "replication") {
         seat.set_unlimited();
     }
-    let logged_in = attempt.until_given_up(&seat, |Target { service, lead }| {
+    let logged_in = attempt.until_given_up(&seat, |Target { service, lead, guarded }| {
         Box::pin(async move {
             let slot = attempt.session_slot(&service, &lead.node).await?;
-            attempt.open(&lead, slot).await
+            attempt.open(&lead, guarded, slot).await
         })
     });
     let (server, logged_in) = unless_gone(connection, logged_in).await??;

@@ -23,6 +23,7 @@ pub mod loss;
 pub mod pooled;
 pub mod relay;
 pub mod stakes;
+pub mod standing;
 pub mod sweep;
 
 use std::sync::Arc;

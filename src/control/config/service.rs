@@ -13,7 +13,7 @@ use super::reading::Place;
 use super::section::Section;
 use super::store::{self, Store};
 use super::wording;
-use crate::directory::{ClientLimits, Pooling};
+use crate::directory::{ClientLimits, Pooling, Reading};
 use crate::domain::allowlist::AllowEntry;
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Kind, NodeAddress, NodeTls, PinReason, Plan, Secret, ServiceName};
@@ -143,6 +143,10 @@ fn pooling(section: &mut Section) -> Pooling {
         query_wait_notify: unless_off(section, "query_wait_notify", 5 * SECOND),
         audit_every: (audit_every > 0).then_some(audit_every),
         refused_pins: section.or("refuse_state", Vec::<PinReason>::new()).into_iter().collect(),
+        reading: Reading {
+            max_replica_lag: unless_off(section, "max_replica_lag", 30 * SECOND),
+            fallback: section.or("read_only_fallback", false),
+        },
         clients: clients(section),
     }
 }

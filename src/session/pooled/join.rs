@@ -20,6 +20,7 @@ use crate::session::door::random;
 use crate::session::farewell::{Acquaintance, turn_away};
 use crate::session::introduce::Client;
 use crate::session::login::{after_authentication, occupant, take_seat};
+use crate::session::standing::Standing;
 use crate::session::{Departure, FrontDoor};
 use crate::wire::answer;
 use crate::wire::frame::HEADER;
@@ -75,7 +76,15 @@ impl Member {
         let state = ClientState::new(seat.id);
         let target = Arc::new(CancelTarget::new(seat.occupant.endpoint.service.clone()));
         let key = PoolKey::new(parameters, Credential::of_keys(&keys));
-        Self { seat, state, key, keys: Arc::new(keys), target, place: None }
+        Self {
+            seat,
+            state,
+            key,
+            keys: Arc::new(keys),
+            target,
+            place: None,
+            standing: Standing::default(),
+        }
     }
 
     /// Appends everything from `AuthenticationOk` to `ReadyForQuery`, with a
@@ -94,6 +103,7 @@ impl Member {
         reports.set(APPLICATION_NAME, application.clone());
         self.state.first_name = (reports != greeting.reports).then(|| application.clone());
         self.state.reported(&reports);
+        self.standing = Standing::of(&greeting.messages);
         answer::authentication_ok(out);
         put_greeting(out, &greeting.messages, &application);
         let process_id = u32::from_be_bytes(random::<4>()) >> 1 | 1;

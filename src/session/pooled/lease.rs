@@ -6,20 +6,24 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::{Member, Place};
 use crate::directory::Node;
-use crate::domain::{Endpoint, Refusal};
+use crate::domain::{Access, Endpoint, Refusal};
 use crate::pool::keeper::is_silent;
 use crate::pool::ledger::PoolId;
 use crate::pool::slots::{Grant, Leased, Waiting};
 use crate::pool::{Greeting, Lead, NodeSlots, PooledServer, Slot};
 use crate::session::attempt::{Attempt, Failure, Target, plan_full};
 use crate::session::door::random;
+use crate::session::standing::{Choice, Standing, choose};
 use crate::session::{Departure, FrontDoor};
 use crate::state::reports::Reports;
 
+/// No version of the directory.
+const NO_VERSION: u64 = u64::MAX;
 /// As long as nobody waits in practice.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Between two looks whether a login waits in vain.
@@ -62,7 +66,9 @@ impl Member {
             self.target.wait();
         }
         let queued = &Mutex::new(queued);
-        let version = door.directory.version();
+        // Whoever reads goes to the least active standby each time.
+        let lasts = self.seat.occupant.endpoint.access == Access::ReadWrite;
+        let version = if lasts { door.directory.version() } else { NO_VERSION };
         let (key, keys) = (self.key.clone(), Arc::clone(&self.keys));
         let endpoint = self.seat.occupant.endpoint.clone();
         let attempt = Attempt {
@@ -73,13 +79,13 @@ impl Member {
             since: Instant::now(),
         };
         let (attempt, key, keys) = (&attempt, &key, &keys);
-        let leased = attempt.until_given_up(&self.seat, |Target { lead, .. }| {
+        let leased = attempt.until_given_up(&self.seat, |Target { lead, guarded, .. }| {
             Box::pin(async move {
                 let slots = door.slots.of(&lead.node);
-                let (pool, shared) = slots.pool(key, keys);
+                let (pool, shared) = slots.pool(&key.guarded(guarded), keys);
                 let queued = queued.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let queued = queued.filter(|waiting| waiting.is_for(&slots));
-                let server = from_pool(attempt, &lead, &slots, pool, queued).await?;
+                let server = from_pool(attempt, (&lead, guarded), &slots, pool, queued).await?;
                 Ok((server, Place { version, slots, pool, _keys: shared }))
             })
         });
@@ -124,10 +130,12 @@ impl Member {
     /// # Errors
     /// What PostgreSQL does not like about role, database or settings.
     pub(super) async fn greeting(&mut self, door: &FrontDoor) -> Result<Arc<Greeting>, Departure> {
-        let service = door.directory.service(&self.seat.occupant.endpoint.service);
-        if let Some(Ok(node)) = service.map(|service| service.topology.primary.clone()) {
-            let slots = door.slots.of(&node);
-            let (pool, keys) = slots.pool(&self.key, &self.keys);
+        let endpoint = &self.seat.occupant.endpoint;
+        let service = door.directory.service(&endpoint.service);
+        let choice = service.and_then(|service| choose(door, &service, endpoint.access).ok());
+        if let Some(Choice { lead, guarded }) = choice {
+            let slots = door.slots.of(&lead.node);
+            let (pool, keys) = slots.pool(&self.key.guarded(guarded), &self.keys);
             self.keys = keys;
             if let Some(greeting) = slots.greeting(pool) {
                 return Ok(greeting);
@@ -138,6 +146,19 @@ impl Member {
         let place = self.place.as_ref();
         let greeting = place.and_then(|place| place.slots.greeting(place.pool));
         greeting.ok_or(Departure::Silent("the pool has said nothing"))
+    }
+
+    /// Appends what a client that reads hears when its next node has another
+    /// role than its last one (trap D-26).
+    pub(super) fn put_standing(&mut self, out: &mut BytesMut) {
+        let Some(place) = self.place.as_ref().filter(|place| place.version == NO_VERSION) else {
+            return;
+        };
+        if let Some(greeting) = place.slots.greeting(place.pool) {
+            let standing = Standing::of(&greeting.messages);
+            standing.put_difference(self.standing, out);
+            self.standing = standing;
+        }
     }
 }
 
@@ -153,7 +174,7 @@ fn full_for_life(door: &FrontDoor, endpoint: &Endpoint) -> Option<Refusal> {
 
 async fn from_pool(
     attempt: &Attempt<'_>,
-    lead: &Lead,
+    (lead, guarded): (&Lead, bool),
     slots: &Arc<NodeSlots>,
     pool: PoolId,
     mut queued: Option<Waiting>,
@@ -177,7 +198,7 @@ async fn from_pool(
                     return Ok(server);
                 }
             }
-            Grant::Slot(slot) => return open(attempt, lead, slots, pool, slot).await,
+            Grant::Slot(slot) => return open(attempt, (lead, guarded), slots, pool, slot).await,
         }
     }
 }
@@ -189,12 +210,12 @@ fn waited(node: &Node, most: Duration) -> Departure {
 
 async fn open(
     attempt: &Attempt<'_>,
-    lead: &Lead,
+    (lead, guarded): (&Lead, bool),
     slots: &Arc<NodeSlots>,
     pool: PoolId,
     slot: Slot,
 ) -> Result<Box<PooledServer>, Failure> {
-    let (server, logged_in) = attempt.open(lead, slot).await?;
+    let (server, logged_in) = attempt.open(lead, guarded, slot).await?;
     let reports = Reports::from_messages(&logged_in.greeting);
     let messages = logged_in.greeting.freeze();
     let tenure = Arc::clone(&lead.tenure);

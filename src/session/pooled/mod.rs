@@ -26,6 +26,7 @@ pub mod upward;
 use std::sync::Arc;
 
 use super::cancel::CancelTarget;
+use super::standing::Standing;
 use crate::auth::client::Keys;
 use crate::directory::cancel_keys::Registration;
 use crate::directory::roster::Seated;
@@ -49,6 +50,8 @@ struct Member {
     keys: Arc<Keys>,
     target: Arc<CancelTarget>,
     place: Option<Place>,
+    /// What the client has been told of its server's role.
+    standing: Standing,
 }
 
 /// Where the client's pool is, as of a version of the directory.

@@ -163,6 +163,9 @@ impl Pooled {
         let _ = self.member.target.aim_at_nothing();
         match leased {
             Ok(server) => {
+                let mut reports = BytesMut::new();
+                self.member.put_standing(&mut reports);
+                self.connection.queue(&reports);
                 relay.begin(server);
                 relay.unprepared = true;
                 Ok(())

@@ -1,9 +1,12 @@
 //! Clients keep their connection while servers come and go.
 //!
 //! `loss` holds decision 33 row by row, on one server whose processes are
-//! killed.
+//! killed; `crash` is about a primary that dies and a standby that follows;
+//! `reading` about the endpoint that standbys serve.
 
+mod crash;
 mod loss;
+mod reading;
 
 use super::raw::{Message, Raw, V3_0, message};
 use super::stage::{PASSWORD, Stage};
