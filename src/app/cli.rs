@@ -11,6 +11,7 @@ use super::platform::plan::PlanCommand;
 use super::platform::role::RoleCommand;
 use super::platform::service::ServiceCommand;
 use super::platform::token::TokenCommand;
+use crate::domain::ServiceName;
 
 /// The front door of a managed PostgreSQL platform: a proxy and pooler that
 /// gives each service a stable URI, lets in whom its allowlist permits, holds
@@ -72,6 +73,35 @@ pub enum Command {
     /// Let a running Postern read its configuration again.
     Reload {
         /// Its admin socket.
+        #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
+        socket: PathBuf,
+    },
+    /// Hold a service's new transactions and logins, and wait until running
+    /// transactions are over, for at most `pause_timeout`.
+    Pause {
+        /// The service.
+        service: ServiceName,
+        /// The admin socket.
+        #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
+        socket: PathBuf,
+    },
+    /// Let a paused service go on.
+    Resume {
+        /// The service.
+        service: ServiceName,
+        /// The admin socket.
+        #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
+        socket: PathBuf,
+    },
+    /// Pause a service, have Patroni promote another node, or wait until
+    /// somebody has, and let its clients go on there.
+    Switchover {
+        /// The service.
+        service: ServiceName,
+        /// The node to be promoted, as its address or as Patroni calls it.
+        #[arg(long)]
+        to: Option<String>,
+        /// The admin socket.
         #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
         socket: PathBuf,
     },

@@ -34,6 +34,11 @@ pub fn run() -> ExitCode {
         Command::Status { socket, json } => remote::status(&socket, json),
         Command::Drain { socket } => remote::drain(&socket),
         Command::Reload { socket } => remote::reload(&socket),
+        Command::Pause { service, socket } => remote::order(&socket, &service, "pause"),
+        Command::Resume { service, socket } => remote::order(&socket, &service, "resume"),
+        Command::Switchover { service, to, socket } => {
+            remote::switchover(&socket, &service, to.as_deref())
+        }
         Command::Health { metrics } => remote::health(metrics),
         Command::Service { command } => platform::service::run(*command),
         Command::Role { command } => platform::role::run(command),

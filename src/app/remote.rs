@@ -7,6 +7,7 @@ use std::path::Path;
 use super::Failure;
 use crate::control::admin::{AdminClient, AdminError};
 use crate::control::exposition;
+use crate::domain::ServiceName;
 
 /// Shows what Postern is doing.
 ///
@@ -54,6 +55,31 @@ pub fn reload(socket: &Path) -> Result<(), Failure> {
     let report = wait(AdminClient::new(socket).reload())?;
     print!("{report}");
     Ok(())
+}
+
+/// Gives an order for a service and shows what was done.
+///
+/// # Errors
+/// Why it was not carried out, or that no Postern answers.
+pub fn order(socket: &Path, service: &ServiceName, order: &str) -> Result<(), Failure> {
+    println!("{}", wait(AdminClient::new(socket).order(service, order))?);
+    Ok(())
+}
+
+/// Switches a service over, to this node if one is named.
+///
+/// # Errors
+/// As [`order`].
+pub fn switchover(socket: &Path, service: &ServiceName, to: Option<&str>) -> Result<(), Failure> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    match to {
+        None => order(socket, service, "switchover"),
+        Some(to) if to.chars().all(is_plain) => {
+            let to = to.replace('[', "%5B").replace(']', "%5D");
+            order(socket, service, &format!("switchover?to={to}"))
+        }
+        Some(to) => Err(Failure::new(format!("no node is called {to:?}"))),
+    }
 }
 
 /// Succeeds if Postern is ready for clients.

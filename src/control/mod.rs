@@ -8,4 +8,5 @@ pub mod doctor;
 pub mod exposition;
 mod leader;
 pub mod management;
+pub mod planned;
 pub mod provision;

@@ -210,6 +210,8 @@ pub struct Directory {
     /// Services some of whose tenures have ended since somebody last asked.
     successions: Mutex<BTreeSet<ServiceName>>,
     succeeded: Notify,
+    /// Services whose clients are held because an operator says so.
+    paused: ArcSwap<BTreeSet<ServiceName>>,
 }
 
 impl Directory {
@@ -223,6 +225,7 @@ impl Directory {
             publishing: Mutex::new(()),
             successions: Mutex::default(),
             succeeded: Notify::new(),
+            paused: ArcSwap::default(),
         };
         directory.publish(|_| snapshot);
         directory
@@ -277,6 +280,29 @@ impl Directory {
             }
             self.succeeded.notified().await;
         }
+    }
+
+    /// Whether a service's clients are held because an operator says so.
+    #[must_use]
+    pub fn is_paused(&self, service: &ServiceName) -> bool {
+        self.paused.load().contains(service)
+    }
+
+    /// Holds a service's new transactions and logins from now on, or no longer.
+    pub fn set_paused(&self, service: &ServiceName, paused: bool) {
+        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = BTreeSet::clone(&self.paused.load());
+        if paused {
+            next.insert(service.clone());
+        } else {
+            next.remove(service);
+        }
+        self.paused.store(Arc::new(next));
+        self.version.fetch_add(1, Ordering::Release);
+        self.published.send_modify(|version| *version += 1);
+        // Whoever waits for a connection looks again.
+        self.lock_successions().insert(service.clone());
+        self.succeeded.notify_one();
     }
 
     fn lock_successions(&self) -> MutexGuard<'_, BTreeSet<ServiceName>> {

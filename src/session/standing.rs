@@ -35,6 +35,9 @@ pub fn choose(door: &FrontDoor, service: &Service, access: Access) -> Result<Cho
     if let Some(reason) = &service.suspended {
         return Err(reason.clone());
     }
+    if door.directory.is_paused(&service.name) {
+        return Err(Unavailable::Paused);
+    }
     let lead = |node: &std::sync::Arc<Node>| Lead {
         tenure: service.tenures.of(&node.address),
         node: std::sync::Arc::clone(node),

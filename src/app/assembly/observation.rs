@@ -14,6 +14,7 @@ use crate::control::catalog::Catalog;
 use crate::control::config::{ListenAddress, Settings};
 use crate::control::exposition::{self, Exposition, Readiness, Sources};
 use crate::control::management::Management;
+use crate::control::planned::{CarryOut, Planner};
 use crate::directory::CoarseClock;
 use crate::domain::PoolMode;
 use crate::session::FrontDoor;
@@ -118,7 +119,21 @@ fn controls(
             Box::pin(async move { reloader.reload().await })
         }),
         api,
+        carry_out: carry_out(settings, door, management),
     }
+}
+
+fn carry_out(settings: &Settings, door: &Arc<FrontDoor>, management: &Arc<Management>) -> CarryOut {
+    let planner = Planner {
+        directory: Arc::clone(&door.directory),
+        roster: door.roster.clone(),
+        pause_timeout: settings.timeouts.pause,
+    };
+    let management = Arc::clone(management);
+    Box::new(move |service, order| {
+        let (planner, store) = (planner.clone(), management.store(&service));
+        Box::pin(async move { planner.carry_out(&service, &order, store.as_deref()).await })
+    })
 }
 
 fn listeners(settings: &Settings) -> Vec<Listening> {

@@ -12,10 +12,11 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use super::reload::{Problems, ReloadReport};
+use super::reload::{Done, Problems, ReloadReport};
 use super::status::{Stage, Status};
 use crate::control::exposition::NoAnswer;
 use crate::control::exposition::http::{self, Answer};
+use crate::domain::ServiceName;
 
 /// For what is answered at once.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -75,6 +76,9 @@ pub enum AdminError {
     /// The configuration has problems; nothing was changed.
     #[error("nothing was reloaded:\n  {}", .0.join("\n  "))]
     NotReloaded(Vec<String>),
+    /// The order could not be carried out.
+    #[error("{}", .0.join("\n  "))]
+    NotDone(Vec<String>),
 }
 
 impl AdminClient {
@@ -131,10 +135,22 @@ impl AdminClient {
         self.expect(&answer, StatusCode::OK)
     }
 
+    /// Gives an order for a service: `pause`, `resume` or `switchover`, with
+    /// `?to=NODE` if a node is meant. Returns what was done.
+    pub async fn order(&self, service: &ServiceName, order: &str) -> Result<String, AdminError> {
+        let path = format!("/services/{service}/{order}");
+        let answer = self.ask(Method::POST, &path, RELOAD).await?;
+        if answer.status == StatusCode::UNPROCESSABLE_ENTITY {
+            let Problems { problems } = self.read(&answer)?;
+            return Err(AdminError::NotDone(problems));
+        }
+        Ok(self.expect::<Done>(&answer, StatusCode::OK)?.done)
+    }
+
     async fn ask(
         &self,
         method: Method,
-        path: &'static str,
+        path: &str,
         deadline: Duration,
     ) -> Result<Answer, AdminError> {
         let stream = timeout(AT_ONCE, UnixStream::connect(&self.socket)).await;
@@ -190,7 +206,8 @@ impl AdminError {
             Self::Denied(_)
             | Self::Connect { .. }
             | Self::Unknown { .. }
-            | Self::NotReloaded(_) => false,
+            | Self::NotReloaded(_)
+            | Self::NotDone(_) => false,
         }
     }
 }

@@ -26,6 +26,20 @@ pub struct ReloadReport {
     pub warnings: Vec<String>,
 }
 
+/// An order for a service that was carried out, as it is sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Done {
+    /// One line.
+    pub(super) done: String,
+}
+
+/// Where a switchover leads.
+#[derive(Debug, Deserialize)]
+pub(super) struct Towards {
+    /// A node or a member of the HA manager.
+    pub(super) to: Option<String>,
+}
+
 /// A reload that changed nothing, as it is sent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Problems {

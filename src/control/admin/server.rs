@@ -4,16 +4,18 @@
 //! GET  /status  200 Status
 //! POST /drain   202 {"phase": "draining"}: it has begun; look at /status
 //! POST /reload  200 ReloadReport, or 422 {"problems": [...]}: nothing changed
+//! POST /services/SERVICE/pause, resume, switchover[?to=NODE]
+//!               200 {"done": ...}, or 422 {"problems": [...]}
 //! ```
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{self, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,10 +24,11 @@ use tokio::net::UnixListener;
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::peer::Uid;
-use super::reload::{Problems, Reload};
+use super::reload::{Done, Problems, Reload, Towards};
 use super::status::{Listening, Stage, Status};
 use crate::control::exposition::NodeState;
 use crate::control::exposition::http::{self, Bounds};
+use crate::control::planned::{CarryOut, Planned};
 use crate::directory::{CoarseClock, Directory, Roster};
 use crate::net::Listener;
 use crate::net::listener::SocketFile;
@@ -58,6 +61,8 @@ pub struct Controls {
     pub reload: Reload,
     /// The admin API, `/v1`, for whoever may open the socket.
     pub api: Router,
+    /// Run by an order to pause a service, to resume it, or to switch it over.
+    pub carry_out: CarryOut,
 }
 
 impl fmt::Debug for Controls {
@@ -96,7 +101,7 @@ pub enum AdminSocketError {
 }
 
 impl AdminSocketError {
-    fn new(path: &Path, source: io::Error) -> Self {
+    fn new(path: &path::Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::InUse(path),
@@ -110,7 +115,7 @@ impl AdminSocketError {
 impl AdminSocket {
     /// Listens here with mode 0600, in the place of a socket that a dead
     /// process left behind. Must be called within a tokio runtime.
-    pub fn bind(path: &Path) -> Result<Self, AdminSocketError> {
+    pub fn bind(path: &path::Path) -> Result<Self, AdminSocketError> {
         match Listener::unix(path, MODE) {
             Ok(Listener::Unix(listener, file)) => Ok(Self { listener, file }),
             Ok(Listener::Tcp(_)) => unreachable!("a path was asked for"),
@@ -141,6 +146,7 @@ fn orders(controls: &Arc<Controls>) -> Router {
         .route("/status", get(status))
         .route("/drain", post(drain))
         .route("/reload", post(reload))
+        .route("/services/{service}/{order}", post(planned))
         .with_state(Arc::clone(controls))
         .fallback_service(controls.api.clone())
 }
@@ -173,6 +179,29 @@ async fn reload(State(controls): State<Arc<Controls>>) -> Response {
         Ok(Ok(report)) => Json(report).into_response(),
         Ok(Err(problems)) => {
             let problems = Json(Problems { problems });
+            (StatusCode::UNPROCESSABLE_ENTITY, problems).into_response()
+        }
+        Err(error) => broke_off(&error),
+    }
+}
+
+async fn planned(
+    State(controls): State<Arc<Controls>>,
+    Path((service, order)): Path<(String, String)>,
+    Query(Towards { to }): Query<Towards>,
+) -> Response {
+    let order = match order.as_str() {
+        "pause" => Planned::Pause,
+        "resume" => Planned::Resume,
+        "switchover" => Planned::Switchover { to },
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let Ok(service) = service.parse() else { return StatusCode::NOT_FOUND.into_response() };
+    // A task of its own, as for a reload.
+    match tokio::spawn((controls.carry_out)(service, order)).await {
+        Ok(Ok(done)) => Json(Done { done }).into_response(),
+        Ok(Err(problem)) => {
+            let problems = Json(Problems { problems: vec![problem] });
             (StatusCode::UNPROCESSABLE_ENTITY, problems).into_response()
         }
         Err(error) => broke_off(&error),

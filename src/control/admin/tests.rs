@@ -46,6 +46,7 @@ fn running(world: World, reload: impl Fn() -> Reloaded + Send + Sync + 'static) 
         nodes: Box::new(move || nodes.clone()),
         reload: Box::new(move || Box::pin(std::future::ready(reload()))),
         api: axum::Router::new(),
+        carry_out: Box::new(|_, _| Box::pin(std::future::ready(Err("not here".into())))),
     };
     let mut server = JoinSet::new();
     server.spawn(AdminSocket::bind(&path).unwrap().serve(controls));

@@ -40,6 +40,9 @@ pub struct Timeouts {
     /// How long clients are held while there is no primary (decision 32);
     /// zero: not at all.
     pub failover_wait: Duration,
+    /// How long running transactions may take to finish when a service is
+    /// paused.
+    pub pause: Duration,
     /// How long a verifier is used before it is looked up again (decision
     /// 19).
     pub verifier_max_age: Duration,
@@ -83,6 +86,7 @@ pub(super) fn read_timeouts(section: &mut Section) -> Timeouts {
         server_close: section.duration("server_close_timeout", 5 * SECOND, DEADLINE),
         session_wait: section.duration("session_wait", SECOND, WAIT),
         failover_wait: section.duration("failover_wait", 60 * SECOND, WAIT),
+        pause: section.duration("pause_timeout", 10 * SECOND, DEADLINE),
         verifier_max_age: section.duration("verifier_max_age", 5 * SECOND, VERIFIER_AGE),
     }
 }
@@ -107,13 +111,14 @@ mod tests {
     }
 
     /// Each key of `[timeouts]` with its limits, as a problem shows them.
-    const DURATIONS: [(&str, &str); 7] = [
+    const DURATIONS: [(&str, &str); 8] = [
         ("client_login_timeout", "1ms to 1day"),
         ("drain_timeout", "1ms to 1day"),
         ("server_connect_timeout", "1ms to 1day"),
         ("server_close_timeout", "1ms to 1day"),
         ("session_wait", "0s to 1day"),
         ("failover_wait", "0s to 1day"),
+        ("pause_timeout", "1ms to 1day"),
         ("verifier_max_age", "1s to 5s"),
     ];
 
@@ -126,6 +131,7 @@ mod tests {
             "server_close_timeout" => timeouts.server_close,
             "session_wait" => timeouts.session_wait,
             "failover_wait" => timeouts.failover_wait,
+            "pause_timeout" => timeouts.pause,
             "verifier_max_age" => timeouts.verifier_max_age,
             other => panic!("{other}"),
         }

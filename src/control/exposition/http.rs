@@ -104,7 +104,7 @@ pub enum NoAnswer {
 pub(in crate::control) async fn ask<S>(
     io: S,
     method: Method,
-    path: &'static str,
+    path: &str,
     deadline: Duration,
 ) -> Result<Answer, NoAnswer>
 where

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use super::config::Store;
 use client::Client;
+pub(in crate::control) use patroni::switch_over;
 
 /// For any answer of a store: one that takes longer is as good as down.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Question, StoreError};
 use super::{ANSWER_WITHIN, Claim, Claims, Member, Pace, tell};
-use crate::control::config::Url;
+use crate::control::config::{Store, Url};
 
 /// How long the others get once a member has answered.
 const OTHERS_WITHIN: Duration = Duration::from_millis(200);
@@ -90,6 +90,47 @@ pub(super) struct Answer {
     pub(super) timeline: u32,
 }
 
+/// Asks Patroni to make another member the leader: this one, by its name or by
+/// host and port, or whichever is fit.
+pub(in crate::control) async fn switch_over(store: &Store, to: Option<&str>) -> Result<(), String> {
+    let failed = |error: StoreError| format!("Patroni: {error}");
+    let client = Client::new(store.ca.as_deref()).map_err(failed)?;
+    let mut last = "Patroni: none of its members is configured".to_owned();
+    for url in &store.patroni {
+        let question = Question { path: "/cluster", body: None, token: None };
+        let members = match client.ask(url, question).await {
+            Ok(answer) => members(&answer).map_err(failed)?,
+            Err(error) => {
+                last = failed(error);
+                continue;
+            }
+        };
+        let body = order(&members, to)?;
+        let question = Question { path: "/switchover", body: Some(body), token: None };
+        return match client.ask(url, question).await {
+            // It answers when it is done, which may take longer.
+            Ok(_) | Err(StoreError::Timeout) => Ok(()),
+            Err(error) => Err(failed(error)),
+        };
+    }
+    Err(last)
+}
+
+/// The body of a switchover.
+fn order(members: &[Row], to: Option<&str>) -> Result<serde_json::Value, String> {
+    let leader = members.iter().find(|row| row.leads()).ok_or("Patroni: nobody leads")?;
+    let Some(to) = to else {
+        return Ok(serde_json::json!({ "leader": leader.name }));
+    };
+    let is_meant = |row: &&Row| {
+        let address = row.host.as_ref().zip(row.port);
+        row.name == to || address.is_some_and(|(host, port)| format!("{host}:{port}") == to)
+    };
+    let candidate = members.iter().find(is_meant);
+    let candidate = candidate.ok_or_else(|| format!("Patroni: no member is called {to}"))?;
+    Ok(serde_json::json!({ "leader": leader.name, "candidate": candidate.name }))
+}
+
 #[derive(Debug, Deserialize)]
 struct Cluster {
     members: Vec<Row>,
@@ -105,16 +146,42 @@ struct Row {
     timeline: Option<serde_json::Value>,
 }
 
+impl Row {
+    fn leads(&self) -> bool {
+        matches!(self.role.as_str(), "leader" | "master" | "primary")
+    }
+}
+
+fn members(answer: &[u8]) -> Result<Vec<Row>, StoreError> {
+    let cluster: Result<Cluster, _> = serde_json::from_slice(answer);
+    cluster.map(|c| c.members).map_err(|error| StoreError::Answer(error.to_string()))
+}
+
 pub(super) fn read(answer: &[u8]) -> Result<Answer, StoreError> {
-    let cluster: Cluster =
-        serde_json::from_slice(answer).map_err(|error| StoreError::Answer(error.to_string()))?;
-    let leads = |row: &Row| matches!(row.role.as_str(), "leader" | "master" | "primary");
-    let leader = cluster.members.into_iter().find(leads);
-    let Some(row) = leader else {
+    let Some(row) = members(answer)?.into_iter().find(Row::leads) else {
         return Ok(Answer { claim: Claim::Nobody, timeline: 0 });
     };
     let timeline = row.timeline.and_then(|timeline| timeline.as_u64());
     let timeline = timeline.and_then(|timeline| u32::try_from(timeline).ok());
     let claim = Claim::Leader(Member { name: row.name, address: row.host.zip(row.port) });
     Ok(Answer { claim, timeline: timeline.unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod order_tests {
+    use super::*;
+
+    #[test]
+    fn a_switchover_names_who_leads_and_who_is_to_follow() {
+        let answer = br#"{"members": [
+            {"name": "a", "role": "leader", "host": "10.0.0.1", "port": 5432},
+            {"name": "b", "role": "replica", "host": "10.0.0.2", "port": 5432}]}"#;
+        let members = members(answer).unwrap();
+        let both = serde_json::json!({ "leader": "a", "candidate": "b" });
+        assert_eq!(order(&members, None).unwrap(), serde_json::json!({ "leader": "a" }));
+        assert_eq!(order(&members, Some("b")).unwrap(), both);
+        assert_eq!(order(&members, Some("10.0.0.2:5432")).unwrap(), both);
+        assert!(order(&members, Some("c")).is_err());
+        assert!(order(&members[1..], None).is_err());
+    }
 }

@@ -196,6 +196,12 @@ impl Management {
         completed.unwrap_or(service)
     }
 
+    /// Who says which node of a service leads, if anybody does.
+    #[must_use]
+    pub fn store(&self, service: &ServiceName) -> Option<Arc<config::Store>> {
+        lock(&self.shared.stores).get(service).cloned()
+    }
+
     /// How every node was last seen, by service and in configured order.
     #[must_use]
     pub fn node_states(&self) -> Vec<NodeState> {

@@ -2,10 +2,11 @@
 //!
 //! `loss` holds decision 33 row by row, on one server whose processes are
 //! killed; `crash` is about a primary that dies and a standby that follows;
-//! `reading` about the endpoint that standbys serve.
+//! `reading` about the endpoint that standbys serve, `planned` about orders.
 
 mod crash;
 mod loss;
+mod planned;
 mod reading;
 
 use super::raw::{Message, Raw, V3_0, message};

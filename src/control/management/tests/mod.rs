@@ -108,6 +108,7 @@ fn settings(role: config::Management) -> Settings {
             server_close: Duration::from_secs(1),
             session_wait: Duration::from_secs(1),
             failover_wait: Duration::ZERO,
+            pause: Duration::from_secs(10),
             verifier_max_age: Duration::from_secs(5),
         },
     }

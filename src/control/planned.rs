@@ -1,0 +1,177 @@
+//! Planned switchovers: new transactions wait, running ones finish, the
+//! promotion is asked of Patroni or waited for, then everybody goes on.
+//!
+//! ```text
+//! pause ─▶ running transactions finish ─▶ promotion ─▶ another primary ─▶ resume
+//!            └ pause_timeout: resume, nothing has happened
+//! ```
+//!
+//! Whatever happens, a switchover ends with the service resumed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::config::Store;
+use super::leader::switch_over;
+use crate::directory::roster::{Activity, Seat};
+use crate::directory::{Directory, Roster};
+use crate::domain::{Access, Epoch, PoolMode, ServiceName};
+
+/// Between two looks at the transactions that still run.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Looks in a row that must find nothing running: a client may be on its way
+/// from its lease to its first statement.
+const QUIET_LOOKS: u32 = 3;
+/// How long another primary may take from the moment it was asked for: less
+/// than clients are held by default.
+const PROMOTION_WITHIN: Duration = Duration::from_secs(50);
+
+/// What an operator orders for a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Planned {
+    /// Hold new transactions and logins; wait until none runs.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Hold them, have another node promoted, and let them go on there.
+    Switchover {
+        /// The node or Patroni member to be promoted; none: whichever is fit.
+        to: Option<String>,
+    },
+}
+
+/// Carries orders out: what was done, or why it was not.
+pub type CarryOut =
+    Box<dyn Fn(ServiceName, Planned) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
+/// What orders are carried out with.
+#[derive(Clone)]
+pub struct Planner {
+    /// The services.
+    pub directory: Arc<Directory>,
+    /// Who runs transactions.
+    pub roster: Roster,
+    /// How long running transactions may take to finish.
+    pub pause_timeout: Duration,
+}
+
+impl Planner {
+    /// Carries out an order for a service whose store is this.
+    ///
+    /// # Errors
+    /// Why it could not be; the service goes on then as it was, unless it was
+    /// only to be paused.
+    pub async fn carry_out(
+        &self,
+        service: &ServiceName,
+        order: &Planned,
+        store: Option<&Store>,
+    ) -> Result<String, String> {
+        if self.directory.service(service).is_none() {
+            return Err(format!("there is no service \"{service}\""));
+        }
+        tracing::info!(%service, ?order, "an operator's order");
+        match order {
+            Planned::Pause => self.pause(service).await,
+            Planned::Resume => {
+                self.directory.set_paused(service, false);
+                Ok(format!("{service} goes on"))
+            }
+            Planned::Switchover { to } => {
+                let _resumed = Resumed { directory: &self.directory, service };
+                self.pause(service).await?;
+                self.switch_over(service, to.as_deref(), store).await
+            }
+        }
+    }
+
+    async fn pause(&self, service: &ServiceName) -> Result<String, String> {
+        let began = Instant::now();
+        self.directory.set_paused(service, true);
+        if timeout(self.pause_timeout, self.quiet(service)).await.is_err() {
+            let running = self.running(service);
+            self.directory.set_paused(service, false);
+            let most = self.pause_timeout;
+            return Err(format!(
+                "{running} transactions of {service} still ran after {most:?}: it goes on as it was"
+            ));
+        }
+        Ok(format!("{service} is paused; its transactions took {:.3?} to finish", began.elapsed()))
+    }
+
+    async fn quiet(&self, service: &ServiceName) {
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS {
+            quiet = if self.running(service) == 0 { quiet + 1 } else { 0 };
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Transactions of the transaction endpoint that run; sessions would never
+    /// finish.
+    fn running(&self, service: &ServiceName) -> usize {
+        let runs = |seat: &&Arc<Seat>| {
+            let endpoint = &seat.occupant.endpoint;
+            let is_busy = matches!(seat.activity(), Activity::Active | Activity::IdleInTransaction);
+            is_busy
+                && endpoint.mode == PoolMode::Transaction
+                && endpoint.access == Access::ReadWrite
+        };
+        self.roster.seats_of(service).iter().filter(runs).count()
+    }
+
+    async fn switch_over(
+        &self,
+        service: &ServiceName,
+        to: Option<&str>,
+        store: Option<&Store>,
+    ) -> Result<String, String> {
+        let (began, epoch) = (Instant::now(), self.epoch(service));
+        if let Some(store) = store.filter(|store| !store.patroni.is_empty()) {
+            switch_over(store, to).await?;
+        } else {
+            tracing::info!(%service, "waiting for a node to be promoted");
+        }
+        let promoted = timeout(PROMOTION_WITHIN, self.another_primary(service, epoch)).await;
+        let node = promoted.map_err(|_| {
+            format!(
+                "{service} had no other primary after {PROMOTION_WITHIN:?}: it goes on as it is"
+            )
+        })?;
+        Ok(format!("{service} is led by {node}; its clients waited {:.3?}", began.elapsed()))
+    }
+
+    fn epoch(&self, service: &ServiceName) -> Epoch {
+        self.directory.service(service).map(|known| known.topology.epoch).unwrap_or_default()
+    }
+
+    async fn another_primary(&self, service: &ServiceName, before: Epoch) -> String {
+        let mut changes = self.directory.subscribe();
+        loop {
+            let topology = self.directory.service(service).map(|known| known.topology.clone());
+            if let Some(topology) = topology.filter(|topology| topology.epoch > before)
+                && let Ok(primary) = topology.primary
+            {
+                return primary.address.to_string();
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Lets a service go on, however a switchover ends.
+struct Resumed<'a> {
+    directory: &'a Directory,
+    service: &'a ServiceName,
+}
+
+impl Drop for Resumed<'_> {
+    fn drop(&mut self) {
+        self.directory.set_paused(self.service, false);
+    }
+}
