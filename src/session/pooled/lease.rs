@@ -47,9 +47,9 @@ impl Member {
     /// moment and nothing was published since the client's last look.
     pub(super) fn queue(&mut self, door: &FrontDoor) -> Option<Waiting> {
         let place = self.place.as_ref().filter(|p| p.version == door.directory.version())?;
-        let waiting = place.slots.queue(place.pool, Instant::now())?;
+        // First, so that whoever sees it wait can cancel it.
         self.target.wait();
-        Some(waiting)
+        place.slots.queue(place.pool, Instant::now())
     }
 
     /// A connection of the pool, whatever it takes. A place in the queue that
