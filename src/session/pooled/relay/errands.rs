@@ -1,0 +1,171 @@
+//! What Postern itself says on a lent connection, before the client's first
+//! message and after its last: settings made true and read back, audits.
+
+use bytes::BytesMut;
+
+use super::{Relay, Step};
+use crate::domain::Refusal;
+use crate::pool::PooledServer;
+use crate::session::FrontDoor;
+use crate::session::pooled::Member;
+use crate::session::pooled::errand::{Errand, Underway};
+use crate::state::audit::{self, Belief};
+use crate::state::carried::put_literal;
+use crate::wire::conversation::Conversation;
+
+impl Relay {
+    pub(super) fn begin(&mut self, mut server: Box<PooledServer>) {
+        self.conversation = Conversation::after_login();
+        self.stakes.begin();
+        server.lend();
+        self.server = Some(server);
+    }
+
+    /// A connection is the client's now: what it believes of its settings is
+    /// made true ahead of its first message, which `bytes` begin with.
+    pub(super) fn prepare(&mut self, member: &mut Member, bytes: &[u8], out: &mut BytesMut) {
+        let Some(server) = &mut self.server else { return };
+        member.target.aim_at(server.server().backend());
+        let pooling = &server.server().node().pooling;
+        let state = &mut member.state;
+        state.unwanted = pooling.refused_pins;
+        if pooling.audit_every.is_some() != state.fingerprint.is_some() {
+            state.fingerprint = pooling.audit_every.map(|_| String::new());
+        }
+        if state.reports.replay(&server.reports, out) {
+            server.statements.unnamed = None;
+            self.expected.silence_vital(self.conversation.group());
+            self.conversation.from_client(b'Q');
+        }
+        if state.carried.is_same(&server.carried) {
+            return;
+        }
+        let wanted = state.wanted(bytes);
+        let mut sql = BytesMut::new();
+        if wanted.replay(&server.carried, &mut sql) {
+            self.send(Errand::Replay(wanted), &sql, out);
+        } else {
+            server.carried = wanted;
+        }
+    }
+
+    /// Asks what has become of the session, if its transaction is over and
+    /// may have changed it; or puts back what has no other way. Returns
+    /// whether there is an errand now.
+    pub(super) fn ask(&mut self, member: &mut Member, out: &mut BytesMut) -> bool {
+        let Some(server) = &self.server else { return false };
+        let state = &mut member.state;
+        let mut sql = BytesMut::new();
+        let errand = if let Some(name) = state.lost_name(&server.first_reports) {
+            put_name(&name, &mut sql);
+            Errand::Name
+        } else if self.conversation.is_idle() && state.has_questions() {
+            let question = state.question();
+            question.put_sql(&mut sql);
+            Errand::Reading(question)
+        } else {
+            return false;
+        };
+        if sql.is_empty() {
+            self.settle(member, &errand, None);
+            return false;
+        }
+        self.send(errand, &sql, out);
+        true
+    }
+
+    /// An errand is over: what it says holds from now on.
+    pub(super) fn finish(&mut self, member: &mut Member, door: &FrontDoor) -> Result<(), Step> {
+        let Some(done) = self.errand.take_if(|errand| errand.is_over()) else { return Ok(()) };
+        let Underway { errand, row, error, .. } = *done;
+        match (errand, error) {
+            (Errand::Replay(_), Some(error)) => {
+                member.state.is_refused = true;
+                return Err(Step::NotReplayed(error));
+            }
+            (Errand::Replay(wanted), None) => {
+                member.state.is_refused = false;
+                member.state.carry(wanted.clone());
+                if let Some(server) = &mut self.server {
+                    server.carried = wanted;
+                }
+            }
+            (Errand::Audit, _) => self.judge(member, door, row.as_deref()),
+            (errand, _) => self.settle(member, &errand, row.as_deref()),
+        }
+        Ok(())
+    }
+
+    /// Sends a query of Postern's own. It puts an end to the unnamed statement,
+    /// as every simple query does.
+    pub(super) fn send(&mut self, errand: Errand, sql: &[u8], out: &mut BytesMut) {
+        let (conversation, expected) = (&mut self.conversation, &mut self.expected);
+        self.errand = Some(Underway::send(errand, sql, conversation, expected, out));
+        if let Some(server) = &mut self.server {
+            server.statements.unnamed = None;
+        }
+    }
+
+    pub(super) fn settle(&mut self, member: &mut Member, errand: &Errand, row: Option<&[u8]>) {
+        let (Errand::Reading(question), Some(server)) = (errand, &mut self.server) else { return };
+        member.state.settle(question, row);
+        server.carried = member.state.carried.clone();
+    }
+
+    /// Asks what is really left on the connection, if it is its turn. Returns
+    /// whether there is an errand now.
+    pub(super) fn audit(&mut self, out: &mut BytesMut) -> bool {
+        let Some(server) = &mut self.server else { return false };
+        if std::mem::take(&mut server.audit_due) {
+            let mut sql = BytesMut::new();
+            audit::put_sql(&mut sql);
+            self.send(Errand::Audit, &sql, out);
+        }
+        self.errand.is_some()
+    }
+
+    /// The server has answered an audit: a connection that is not as it is
+    /// believed to be goes to nobody.
+    pub(super) fn judge(&mut self, member: &Member, door: &FrontDoor, row: Option<&[u8]>) {
+        let Some(server) = &self.server else { return };
+        let service = &member.seat.occupant.endpoint.service;
+        let (carried, statements) = (&server.carried, &server.statements);
+        let login = member.seat.occupant.role.as_bytes();
+        let belief = Belief { login, carried, statements };
+        let Some(row) = row else {
+            // Cancelled, or a setting of the client's kept it from running.
+            return;
+        };
+        let differences = audit::differences(row, &belief);
+        door.metrics.audited(service, differences.is_empty());
+        if !differences.is_empty() {
+            tracing::warn!(
+                %service, differences = differences.join(", "),
+                statement = member.state.fingerprint.as_deref(),
+                "a server connection was not as it was believed to be, and is closed",
+            );
+            let _ = member.target.aim_at_nothing();
+            self.server = None;
+        }
+    }
+
+    /// Tells of what keeps the connection, and of what was refused, since the
+    /// last time.
+    pub(super) fn note_pins(member: &mut Member, door: &FrontDoor) {
+        let service = &member.seat.occupant.endpoint.service;
+        let pins = member.state.pins;
+        for reason in pins.except(member.seat.pins()).iter() {
+            door.metrics.pinned(service, reason);
+        }
+        member.seat.set_pins(pins);
+        for reason in std::mem::take(&mut member.state.refused).iter() {
+            door.metrics.refused(Some(service), Refusal::StateRefused { reason }.answer().label);
+        }
+    }
+}
+
+/// The statement that gives a client its own `application_name` back.
+fn put_name(name: &[u8], out: &mut BytesMut) {
+    out.extend_from_slice(b"SET application_name TO ");
+    put_literal(out, name);
+}
