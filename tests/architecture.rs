@@ -115,6 +115,32 @@ fn no_global_state_outside_the_relays_scratch() {
     }
 }
 
+/// Proofs, server signatures and cancel keys are held against secrets in
+/// constant time, and no other code compares what `Secret` guards: it has no
+/// `PartialEq`, and whatever is exposed is not compared with an operator.
+#[test]
+fn a13_secrets_are_compared_in_constant_time() {
+    for (file, places) in
+        [("auth/server.rs", 1), ("auth/client.rs", 1), ("directory/cancel_keys.rs", 1)]
+    {
+        let code = without_tests(&fs::read_to_string(source().join(file)).unwrap());
+        let compared = code.matches("constant_time::verify_slices_are_equal(").count();
+        assert_eq!(compared, places, "{file}");
+    }
+    let exposed = [".expose()", "stored_key ", "server_signature"];
+    for file in rust_files(&source()) {
+        let code = without_tests(&fs::read_to_string(&file).unwrap());
+        for line in code.lines().filter(|line| line.contains("==") || line.contains("!=")) {
+            let secret = exposed.iter().find(|name| line.contains(**name));
+            assert_eq!(secret, None, "{}: {line}", file.display());
+        }
+    }
+}
+
+fn without_tests(text: &str) -> String {
+    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+}
+
 #[test]
 fn the_readme_repeats_the_refusal_table() {
     let readme = fs::read_to_string(source().join("../README.md")).unwrap();

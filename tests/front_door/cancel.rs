@@ -1,15 +1,19 @@
 //! Cancel requests reach the query of whoever was given the key, or nothing.
 
-use std::io::Read as _;
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::raw::{Message, Raw, SSL_REQUEST, V3_0, V3_2};
-use super::stage::{PASSWORD, Stage, Wanted, eventually};
+use super::stage::{PASSWORD, Stage, Wanted, eventually, server};
+
+const CANCEL_REQUEST: u32 = (1234 << 16) + 5678;
 
 fn cancel_packet(process_id: u32, key: &[u8]) -> Vec<u8> {
     let mut packet = u32::try_from(12 + key.len()).unwrap().to_be_bytes().to_vec();
-    packet.extend(((1234_u32 << 16) + 5678).to_be_bytes());
+    packet.extend(CANCEL_REQUEST.to_be_bytes());
     packet.extend(process_id.to_be_bytes());
     packet.extend(key);
     packet
@@ -145,17 +149,144 @@ fn b01_a_cancel_racing_the_end_of_a_query_reaches_no_other() {
     }
 }
 
+/// A way to the shared server on which cancel requests wait until they are let
+/// through.
+struct Detour {
+    address: String,
+    cancels: Arc<HeldUp>,
+}
+
+#[derive(Default)]
+struct HeldUp {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    may_pass: AtomicBool,
+}
+
+impl Detour {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let cancels = Arc::new(HeldUp::default());
+        let shared = Arc::clone(&cancels);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let cancels = Arc::clone(&shared);
+                std::thread::spawn(move || carry(&client.unwrap(), &cancels));
+            }
+        });
+        Self { address, cancels }
+    }
+
+    /// A Postern whose node is at the end of it.
+    fn stage(&self, limits: &str) -> Stage {
+        Stage::new(&Wanted {
+            node: Some(self.address.clone()),
+            settings: &[("services", "node_tls = \"disable\""), ("limits", limits)],
+            ..Wanted::default()
+        })
+    }
+
+    fn held_up(&self) -> usize {
+        self.cancels.now.load(Ordering::SeqCst)
+    }
+
+    fn let_through(&self) {
+        self.cancels.may_pass.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Carries one connection's bytes, both ways.
+fn carry(client: &TcpStream, cancels: &HeldUp) {
+    let mut first = vec![0; 8];
+    if (&*client).read_exact(&mut first).is_err() {
+        return;
+    }
+    if first[4..] == CANCEL_REQUEST.to_be_bytes() {
+        let length = u32::from_be_bytes(first[..4].try_into().unwrap());
+        first.resize(length as usize, 0);
+        (&*client).read_exact(&mut first[8..]).unwrap();
+        if !cancels.hold_up(client) {
+            return;
+        }
+    }
+    let server = TcpStream::connect(("127.0.0.1", server().port())).unwrap();
+    let _ = (&server).write_all(&first);
+    let copy = |mut from: &TcpStream, mut to: &TcpStream| {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| copy(client, &server));
+        copy(&server, client);
+    });
+}
+
+impl HeldUp {
+    /// Whether the request may pass in the end; otherwise its sender has gone.
+    fn hold_up(&self, client: &TcpStream) -> bool {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        client.set_nonblocking(true).unwrap();
+        let says_nothing = |mut client: &TcpStream| {
+            client.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        let mut here = true;
+        while here && !self.may_pass.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+            here = says_nothing(client);
+        }
+        client.set_nonblocking(false).unwrap();
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        here
+    }
+}
+
 #[test]
 fn b02_the_request_is_kept_open_until_the_server_has_been_told() {
-    let stage = Stage::usual();
+    let detour = Detour::new();
+    let stage = detour.stage("");
     let (mut raw, messages) = Raw::log_in(&stage, &[]).unwrap();
     let (process_id, key) = key_of(&messages);
     sleeping(&mut raw);
-    request(&stage, &cancel_packet(process_id, &key));
+    let mut request = Raw::connect(stage.session_port);
+    request.send(&cancel_packet(process_id, &key));
+    eventually("the request to be on its way", || detour.held_up() == 1);
+    request.socket().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let still_open = request.read_byte().unwrap_err();
+    assert_eq!(still_open.kind(), ErrorKind::WouldBlock);
+    detour.let_through();
+    assert!(request.read_rest().is_empty());
     // PostgreSQL has closed the forwarded request, so the signal is sent.
     let started = Instant::now();
     assert!(is_cancelled(&mut raw));
     assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn b02_a_connection_that_is_being_cancelled_goes_to_nobody_else() {
+    let detour = Detour::new();
+    let stage = detour.stage("");
+    let pooled = || {
+        let mut raw = Raw::connect(stage.transaction_port);
+        raw.startup(V3_0, &[("user", &format!("{}.orders", stage.role))]);
+        assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
+        let (process_id, key) = key_of(&raw.read_until(b'Z'));
+        (raw, cancel_packet(process_id, &key))
+    };
+    let ((mut first, packet), (mut next, _)) = (pooled(), pooled());
+    first.query("SELECT pg_sleep(1)");
+    std::thread::sleep(Duration::from_millis(200));
+    let mut request = Raw::connect(stage.session_port);
+    request.send(&packet);
+    eventually("the request to be on its way", || detour.held_up() == 1);
+    let messages = first.read_until(b'Z');
+    assert!(messages.iter().all(|message| message.kind != b'E'), "it was not cancelled");
+    next.query("SELECT pg_sleep(1)");
+    std::thread::sleep(Duration::from_millis(200));
+    detour.let_through();
+    let messages = next.read_until(b'Z');
+    assert!(messages.iter().all(|message| message.kind != b'E'), "{messages:?}");
 }
 
 #[test]
@@ -170,37 +301,38 @@ fn b03_a_cancel_needs_no_slot() {
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
-/// A node that answers nothing: connections are taken and never spoken to.
-fn silent_node() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    (listener, address)
-}
-
+/// Requests with a right key, for a node that does not take them.
 #[test]
 fn b04_a_storm_of_cancels_is_bounded() {
-    let (_listener, node) = silent_node();
-    let stage = Stage::new(&Wanted {
-        node: Some(node),
-        settings: &[("limits", "max_unauthenticated = 50")],
-        ..Wanted::default()
-    });
-    let storm: Vec<_> = (0..200)
-        .map(|n| {
-            let mut raw = Raw::connect(stage.session_port);
-            let _ = raw.try_send(&cancel_packet(n, b"none"));
-            raw
+    let detour = Detour::new();
+    let stage = detour.stage("max_unauthenticated = 20");
+    let (mut raw, messages) = Raw::log_in(&stage, &[]).unwrap();
+    let (process_id, key) = key_of(&messages);
+    sleeping(&mut raw);
+    let packet = cancel_packet(process_id, &key);
+    let _storm: Vec<_> = (0..60)
+        .map(|_| {
+            let mut request = Raw::connect(stage.session_port);
+            let _ = request.try_send(&packet);
+            std::thread::sleep(Duration::from_millis(10));
+            request
         })
         .collect();
-    for mut raw in storm {
-        raw.read_rest();
-    }
-    eventually("the storm to be over", || stage.metric("postern_unauthenticated_connections") == 0);
+    eventually("the node to have its share", || detour.held_up() == 20);
+    eventually("Postern to give up", || {
+        stage.metric("postern_unauthenticated_connections") == 0 && detour.held_up() == 0
+    });
+    assert_eq!(detour.cancels.most.load(Ordering::SeqCst), 20);
+    raw.socket().shutdown(Shutdown::Both).unwrap();
 }
 
 #[test]
 fn b05_a_cancel_during_login_finds_nothing_to_cancel() {
     let stage = Stage::usual();
+    let mut during = Raw::connect(stage.session_port);
+    during.startup(V3_0, &[("user", &format!("{}.orders", stage.role))]);
+    assert_eq!(during.read().kind, b'R');
+    assert!(stage.postern().door().cancel_keys.is_empty(), "a key before the login is over");
     for round in 0..50u32 {
         let mut raw = Raw::connect(stage.session_port);
         raw.startup(V3_0, &[("user", &format!("{}.orders", stage.role))]);

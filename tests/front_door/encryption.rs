@@ -1,5 +1,7 @@
 //! TLS: negotiation, SNI, ALPN, channel binding, certificates.
 
+use std::io::{Read as _, Write as _};
+
 use super::raw::{Raw, SSL_REQUEST, V3_0};
 use super::stage::{PASSWORD, Stage, Wanted, certificates, psql, stdout};
 
@@ -108,6 +110,14 @@ fn e12_unix_sockets_take_no_tls_and_need_none() {
         let out = psql(&conninfo, "SELECT 42");
         assert_eq!(out.status.success(), works, "{mode}: {out:?}");
     }
+    // libpq does not ask for it there; PostgreSQL says no to those who do.
+    let path = stage.directory.path().join(format!(".s.PGSQL.{port}"));
+    let mut asking = std::os::unix::net::UnixStream::connect(path).unwrap();
+    asking.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    asking.write_all(&SSL_REQUEST).unwrap();
+    let mut answer = [0];
+    asking.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [b'N']);
 }
 
 #[test]

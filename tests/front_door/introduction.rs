@@ -80,6 +80,23 @@ fn a09_names_of_any_length_are_survived() {
     still_serves(&stage);
 }
 
+/// PostgreSQL cuts role and database to 63 bytes at login.
+#[test]
+fn a09_names_are_cut_as_postgresql_cuts_them() {
+    let stage = Stage::usual();
+    let name = format!("{}_{}", stage.role, "x".repeat(62 - stage.role.len()));
+    server().psql(&format!("CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")).unwrap();
+    server().psql(&format!("CREATE DATABASE {name} OWNER {name}")).unwrap();
+    for further in ["", "y", &"y".repeat(1_000)] {
+        let mut raw = Raw::connect(stage.session_port);
+        let (user, database) = (format!("{name}{further}.orders"), format!("{name}{further}"));
+        raw.startup(V3_0, &[("user", &user), ("database", &database)]);
+        assert_eq!(raw.authenticate(PASSWORD).kind, b'R', "{further:?}");
+        let messages = raw.read_until(b'Z');
+        assert!(messages.iter().all(|message| message.kind != b'E'), "{further:?}");
+    }
+}
+
 #[test]
 fn a10_messages_in_the_wrong_order_are_refused() {
     let stage = Stage::usual();

@@ -236,6 +236,27 @@ fn a21_running_out_of_clients_ends_nothing() {
     eventually("clients to get in again", || Raw::log_in(&stage, &[]).is_ok());
 }
 
+/// The system takes the descriptors away from a Postern that runs.
+#[test]
+fn a21_running_out_of_descriptors_ends_nothing() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let stage = Stage::usual();
+    let served = stage.serve();
+    let is_up = || std::net::TcpStream::connect(("127.0.0.1", served.session_port)).is_ok();
+    eventually("postern to serve", is_up);
+    let pid = Pid::from_child(&served.process);
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let none = Rlimit { current: Some(3), maximum };
+    let before = prlimit(Some(pid), Resource::Nofile, none).unwrap();
+    let waiting: Vec<_> = (0..5).map(|_| Raw::connect(served.session_port)).collect();
+    eventually("accept() to fail", || served.log().contains("could not accept a connection"));
+    prlimit(Some(pid), Resource::Nofile, before).unwrap();
+    for mut raw in waiting {
+        raw.startup(super::raw::V3_0, &[("user", &format!("{}.orders", stage.role))]);
+        assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
+    }
+}
+
 #[test]
 fn c03_a_server_that_does_not_close_keeps_its_slot_until_it_is_gone() {
     let server = start_server(Installations::find().unwrap().postgresql().unwrap());

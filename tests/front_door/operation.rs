@@ -4,9 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::raw::Raw;
-use super::stage::{Stage, Wanted, eventually, http_get_status, psql, run, stdout};
-
-const POSTERN: &str = env!("CARGO_BIN_EXE_postern");
+use super::stage::{POSTERN, Stage, Wanted, eventually, http_get_status, psql, run, stdout};
 
 #[test]
 fn a_tightened_allowlist_ends_what_it_no_longer_permits() {
@@ -137,38 +135,25 @@ fn the_command_line_speaks_to_a_running_postern() {
 #[test]
 fn serve_obeys_signals_and_logs_one_line_for_each_session() {
     let stage = Stage::usual();
-    let [session, transaction, metrics] = super::stage::free_ports();
-    let text = std::fs::read_to_string(stage.config_path()).unwrap();
-    let text = text
-        .replace(&stage.session_port.to_string(), &session.to_string())
-        .replace(&stage.transaction_port.to_string(), &transaction.to_string())
-        .replace(&stage.metrics_port.to_string(), &metrics.to_string())
-        .replace("admin.sock", "second.sock");
-    let config = stage.directory.path().join("second.toml");
-    std::fs::write(&config, text).unwrap();
-    let log = stage.directory.path().join("log");
-    let mut serve = Command::new(POSTERN)
-        .args(["serve", "--config"])
-        .arg(&config)
-        .stderr(std::fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let read_log = || std::fs::read_to_string(&log).unwrap();
+    let mut serve = stage.serve();
+    let session = serve.session_port;
     let uri = stage.uri("").replace(&stage.session_port.to_string(), &session.to_string());
     eventually("postern to serve", || psql(&uri, "SELECT 1").status.success());
     let wrong = uri.replace(super::stage::PASSWORD, "wrong-secret");
     assert!(!psql(&wrong, "SELECT 1").status.success());
     let signal = |name: &str| {
-        let pid = serve.id().to_string();
+        let pid = serve.process.id().to_string();
         assert!(run(Command::new("kill").args(["-s", name, &pid])).status.success());
     };
-    std::fs::write(&config, "nonsense").unwrap();
+    std::fs::write(&serve.config, "nonsense").unwrap();
     signal("HUP");
-    eventually("the bad file to be reported", || read_log().contains("configuration not reloaded"));
+    eventually("the bad file to be reported", || {
+        serve.log().contains("configuration not reloaded")
+    });
     assert_eq!(stdout(&psql(&uri, "SELECT 2")), "2");
     signal("TERM");
-    assert!(serve.wait().unwrap().success());
-    let log = read_log();
+    assert!(serve.process.wait().unwrap().success());
+    let log = serve.log();
     assert_eq!(log.matches("session ended").count(), 2, "{log}");
     for secret in [
         super::stage::PASSWORD,

@@ -1,7 +1,7 @@
 //! The servers that all tests share, and what each test has for itself.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,9 @@ use postern::app::certificate;
 use postern::cluster::{Cluster, Installations};
 use postern::control::config::{self, Settings};
 use postern::control::management::node_sql;
+
+/// The program itself.
+pub const POSTERN: &str = env!("CARGO_BIN_EXE_postern");
 
 pub const MANAGEMENT: &str = "postern";
 pub const MANAGEMENT_PASSWORD: &str = "management-secret";
@@ -265,6 +268,51 @@ management = {{ user = "{MANAGEMENT}", password_file = "management.password" }}
             (!line.starts_with('#') && parts(series) == parts(name)).then(|| value.parse().unwrap())
         };
         page.lines().find_map(sample).unwrap_or_else(|| panic!("no {name} in:\n{page}"))
+    }
+}
+
+/// `postern serve` as a process, with the stage's service.
+pub struct Served {
+    pub process: Child,
+    pub session_port: u16,
+    pub config: PathBuf,
+    log: PathBuf,
+}
+
+impl Served {
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Stage {
+    /// A second Postern beside the test's own.
+    pub fn serve(&self) -> Served {
+        let [session_port, transaction, metrics] = free_ports();
+        let text = std::fs::read_to_string(self.config_path()).unwrap();
+        let text = text
+            .replace(&self.session_port.to_string(), &session_port.to_string())
+            .replace(&self.transaction_port.to_string(), &transaction.to_string())
+            .replace(&self.metrics_port.to_string(), &metrics.to_string())
+            .replace("admin.sock", "second.sock");
+        let config = self.directory.path().join("second.toml");
+        std::fs::write(&config, text).unwrap();
+        let log = self.directory.path().join("log");
+        let process = Command::new(POSTERN)
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Served { process, session_port, config, log }
     }
 }
 
