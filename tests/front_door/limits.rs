@@ -242,8 +242,6 @@ fn a21_running_out_of_descriptors_ends_nothing() {
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let stage = Stage::usual();
     let served = stage.serve();
-    let is_up = || std::net::TcpStream::connect(("127.0.0.1", served.session_port)).is_ok();
-    eventually("postern to serve", is_up);
     let pid = Pid::from_child(&served.process);
     let maximum = getrlimit(Resource::Nofile).maximum;
     let none = Rlimit { current: Some(3), maximum };

@@ -294,7 +294,7 @@ impl Drop for Served {
 }
 
 impl Stage {
-    /// A second Postern beside the test's own.
+    /// A second Postern beside the test's own, once it listens.
     pub fn serve(&self) -> Served {
         let [session_port, transaction, metrics] = free_ports();
         let text = std::fs::read_to_string(self.config_path()).unwrap();
@@ -312,7 +312,13 @@ impl Stage {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Served { process, session_port, config, log }
+        let mut served = Served { process, session_port, config, log };
+        eventually("postern to serve", || {
+            let ended = served.process.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {}", served.log());
+            std::net::TcpStream::connect(("127.0.0.1", session_port)).is_ok()
+        });
+        served
     }
 }
 
