@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::constant_time;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
@@ -103,10 +104,11 @@ impl Link {
         let same_node = self.node.address == node.address
             && self.node.tls == node.tls
             && self.node.authorities == node.authorities;
+        let passwords = [&self.role, role].map(|role| role.password.expose().as_bytes());
         same_node
             && self.role.user == role.user
             && self.role.database == role.database
-            && self.role.password.expose() == role.password.expose()
+            && constant_time::verify_slices_are_equal(passwords[0], passwords[1]).is_ok()
     }
 
     /// Asks something on the node's session. If the session turns out to have
