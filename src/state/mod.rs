@@ -12,10 +12,11 @@
 //!
 //! - what happens inside functions and procedures that the text calls, except
 //!   those of PostgreSQL itself that [`functions`] lists;
-//! - SQL that is put together at run time out of pieces of words;
-//! - texts in a client encoding in which a byte below 0x80 may be the second
-//!   half of a character (BIG5, GB18030, GBK, JOHAB, SJIS, UHC): PostgreSQL
-//!   converts them before it reads them, and here they are read as they come.
+//! - SQL that is put together at run time out of pieces of words.
+//!
+//! Texts are read as they come. In some client encodings a byte below 0x80 may
+//! be the second half of a character ([`reports::Reports::mixes_ascii`]): who
+//! asks about such a text must take anything beyond ASCII for unreadable.
 
 pub mod audit;
 mod body;

@@ -19,6 +19,11 @@ pub const REPLAYED: [&str; 6] = [
     "standard_conforming_strings",
 ];
 
+/// The client encodings in which not every byte below 0x80 is that character
+/// of ASCII.
+const MIXING: [&[u8]; 7] =
+    [b"BIG5", b"GB18030", b"GBK", b"JOHAB", b"SHIFT_JIS_2004", b"SJIS", b"UHC"];
+
 /// The values of the replayed settings, of a client or on a server.
 #[derive(Debug, Clone, Default)]
 pub struct Reports(Arc<[Bytes; REPLAYED.len()]>);
@@ -83,13 +88,23 @@ impl Reports {
         self.get("standard_conforming_strings").is_none_or(|value| value != "off")
     }
 
+    /// Whether the client's encoding may have a byte below 0x80 as a part of a
+    /// character beyond ASCII.
+    #[must_use]
+    pub fn mixes_ascii(&self) -> bool {
+        let encoding = self.get("client_encoding");
+        encoding.is_some_and(|name| MIXING.iter().any(|mixing| name.eq_ignore_ascii_case(mixing)))
+    }
+
     /// Appends one Query that makes `server` equal to these values, and says
     /// whether there is anything to do.
     ///
     /// # Panics
     /// Never: the settings are short.
-    pub fn replay(&self, server: &Self, out: &mut BytesMut) -> bool {
+    pub fn replay(&mut self, server: &Self, out: &mut BytesMut) -> bool {
         if self == server {
+            // One copy from now on: the next comparison is that of a pointer.
+            self.0 = Arc::clone(&server.0);
             return false;
         }
         let start = out.len();
@@ -144,7 +159,7 @@ mod tests {
 
     fn replayed(wanted: &Reports, server: &Reports) -> String {
         let mut out = BytesMut::new();
-        assert!(wanted.replay(server, &mut out));
+        assert!(wanted.clone().replay(server, &mut out));
         assert_eq!(out[0], b'Q');
         assert_eq!(u32::from_be_bytes(out[1..5].try_into().unwrap()) as usize, out.len() - 1);
         String::from_utf8(out[5..out.len() - 1].to_vec()).unwrap()

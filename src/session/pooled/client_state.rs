@@ -89,6 +89,17 @@ impl ClientState {
         }
     }
 
+    /// What a text of this client may do. Where its bytes are not the
+    /// characters that they look like, it may do anything.
+    #[must_use]
+    pub fn look(&self, text: &[u8]) -> Look {
+        let mut found = look(text, self.reports.has_standard_strings());
+        if !text.is_ascii() && self.reports.mixes_ascii() {
+            found.pins.insert(PinReason::Unparsed);
+        }
+        found
+    }
+
     /// A text is about to be run that may do this.
     pub fn expect(&mut self, look: &Look) {
         self.pins |= look.pins;
@@ -191,7 +202,7 @@ impl ClientState {
         let text = bytes.get(5..).filter(|_| self.is_refused && bytes[0] == b'Q');
         let text = text.and_then(|text| text.iter().position(|b| *b == 0).map(|end| &text[..end]));
         let Some(text) = text else { return self.carried.clone() };
-        self.carried.without(&look(text, self.reports.has_standard_strings()).touched)
+        self.carried.without(&self.look(text).touched)
     }
 
     /// The `application_name` to be put back: the client's own, where a reset
@@ -218,4 +229,20 @@ impl ClientState {
 fn makes_temporary(carried: &Carried) -> bool {
     let path = carried.value(b"search_path").map(|path| path.to_ascii_lowercase());
     path.is_some_and(|path| path.windows(7).any(|name| name == b"pg_temp"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_whose_bytes_are_not_characters_pins() {
+        // A character of SJIS whose second byte looks like a backslash.
+        let text = b"SELECT '\x95\x5c', 'SET x = 1'";
+        let mut client = ClientState::new(1);
+        assert!(client.look(text).pins.is_empty());
+        client.reports.set("client_encoding", Bytes::from_static(b"SJIS"));
+        assert_eq!(client.look(text).pins, PinReason::Unparsed.into());
+        assert!(client.look(b"SELECT 'ascii'").pins.is_empty());
+    }
 }

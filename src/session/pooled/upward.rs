@@ -18,7 +18,7 @@ use crate::state::statements::{
     SHARED_PREFIX, ServerStatements, Statement, StatementId, Unnamed, shared_name,
 };
 use crate::state::{
-    Discard, Look, PinReason, StatementCommand, look, may_fold_dates, wants_database_alone,
+    Discard, Look, PinReason, StatementCommand, may_fold_dates, wants_database_alone,
 };
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
@@ -263,7 +263,7 @@ fn query(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
         exchange.client.pins.insert(PinReason::Unparsed);
     } else if let Some(text) = body.strip_suffix(b"\0") {
         exchange.client.wants_database |= wants_database_alone(text);
-        let look = look(text, exchange.client.reports.has_standard_strings());
+        let look = exchange.client.look(text);
         exchange.client.note_text(text);
         if let Some(reason) = exchange.client.refusal(&look) {
             refuse_query(reason, HEADER + body.len(), exchange, run);
@@ -376,7 +376,7 @@ fn parse(body: &[u8], whole: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_
         return false;
     };
     exchange.client.wants_database |= wants_database_alone(text);
-    let look = look(text, exchange.client.reports.has_standard_strings());
+    let look = exchange.client.look(text);
     let look = (!look.is_nothing()).then(|| Box::new(look));
     if let Some(look) = &look {
         if let Some(reason) = exchange.client.refusal(look) {
