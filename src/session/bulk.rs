@@ -4,7 +4,7 @@
 //! of them spends more on waking than on moving. So once an answer has gone on
 //! for a while, the kernel is told to wake the session only when a whole
 //! scratch has come (`SO_RCVLOWAT`). The end of the answer is not waited for
-//! long: if nothing has come for [`PATIENCE`], whatever there is wakes again.
+//! long: if nothing has come for `PATIENCE`, whatever there is wakes again.
 //!
 //! An answer that is short costs one addition.
 

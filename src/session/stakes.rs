@@ -1,7 +1,7 @@
 //! What is at stake in a conversation: what of that which was sent, and not
 //! answered, may have been committed (decision 33).
 //!
-//! Every group of messages up to its `ReadyForQuery` is kept as a [`Course`]:
+//! Every group of messages up to its `ReadyForQuery` is kept as a `Course`:
 //! a table that says, for each state a transaction may be in when the group
 //! begins, in which state it ends and whether something may have been
 //! committed on the way. So the question is answered from the state that the
