@@ -61,7 +61,7 @@ fn signal(process: &Child, name: &str) {
 
 /// Starts a demo and reads what it prints up to and with this line.
 fn start_until(mut command: Command, line: &str) -> (Child, String) {
-    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
     let mut output = BufReader::new(process.stdout.as_mut().unwrap());
     let mut text = String::new();
     while !text.ends_with(&format!("{line}\n")) {
