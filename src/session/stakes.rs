@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::state::transactions::{Step, each_step};
 use crate::wire::conversation::{Conversation, TransactionStatus};
-use crate::wire::frame::{HEADER, Head};
+use crate::wire::frame::{HEADER, Head, declared_length};
 use TransactionStatus::{Failed, Idle, InBlock};
 
 /// Groups that are kept apart; with more under way nothing is known of any.
@@ -100,7 +100,7 @@ impl Stakes {
     #[inline]
     pub fn sent(&mut self, number: u64, bytes: &[u8]) {
         let Some(header) = bytes.first_chunk::<HEADER>() else { return };
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        let length = u32::try_from(declared_length(*header)).unwrap_or(u32::MAX);
         let head = Head { kind: header[0], length: length.saturating_sub(4), first: 0 };
         self.sent_with(number, head, &bytes[HEADER..]);
     }

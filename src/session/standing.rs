@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::FrontDoor;
 use super::door::random;
@@ -11,7 +11,8 @@ use crate::directory::{Node, Service, Standby};
 use crate::domain::Access;
 use crate::domain::refusal::Unavailable;
 use crate::pool::Lead;
-use crate::wire::frame::HEADER;
+use crate::wire::answer;
+use crate::wire::frame::messages;
 use crate::wire::login::parse_parameter;
 
 const IN_HOT_STANDBY: &str = "in_hot_standby";
@@ -112,15 +113,10 @@ pub struct Standing {
 impl Standing {
     /// As the messages of a login say it.
     #[must_use]
-    pub fn of(mut messages: &[u8]) -> Self {
+    pub fn of(greeting: &[u8]) -> Self {
         let mut standing = Self::default();
-        while let Some(header) = messages.first_chunk::<HEADER>() {
-            let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-            let (message, rest) = messages.split_at((1 + length).max(HEADER).min(messages.len()));
-            messages = rest;
-            if header[0] == b'S' {
-                standing.take(&message[HEADER..]);
-            }
+        for message in messages(greeting).filter(|message| message.kind == b'S') {
+            standing.take(message.body());
         }
         standing
     }
@@ -143,13 +139,7 @@ impl Standing {
         for (name, now, before) in reports {
             if let Some(value) = now.filter(|_| now != before) {
                 let value = if value { "on" } else { "off" };
-                let length = 4 + name.len() + 1 + value.len() + 1;
-                out.put_u8(b'S');
-                out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-                for text in [name, value] {
-                    out.put_slice(text.as_bytes());
-                    out.put_u8(0);
-                }
+                answer::parameter_status(out, name, value.as_bytes());
             }
         }
     }

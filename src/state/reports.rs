@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::wire::frame::HEADER;
+use crate::wire::frame::{HEADER, messages};
 use crate::wire::login::parse_parameter;
 
 /// The replayed settings, as PostgreSQL spells them in its reports.
@@ -47,14 +47,9 @@ impl Reports {
     }
 
     /// Takes the reports among whole messages; other messages are passed over.
-    pub fn take_messages(&mut self, mut messages: &[u8]) {
-        while messages.len() >= HEADER {
-            let length = u32::from_be_bytes([messages[1], messages[2], messages[3], messages[4]]);
-            let end = (1 + length as usize).min(messages.len());
-            if messages[0] == b'S' {
-                self.take(&messages[HEADER.min(end)..end]);
-            }
-            messages = &messages[end..];
+    pub fn take_messages(&mut self, bytes: &[u8]) {
+        for message in messages(bytes).filter(|message| message.kind == b'S') {
+            self.take(message.body());
         }
     }
 

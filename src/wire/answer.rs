@@ -10,6 +10,7 @@ use pgwire::messages::startup::{
 };
 
 use super::conversation::TransactionStatus;
+use super::frame::put_message;
 use super::startup::ProtocolVersion;
 use crate::domain::refusal::Answer;
 
@@ -49,6 +50,11 @@ pub fn error(out: &mut BytesMut, severity: Severity, answer: &Answer, id: Option
         fields.push((b'H', without_nul(hint)));
     }
     encode(out, &ErrorResponse::new(fields));
+}
+
+/// Appends a `ParameterStatus`.
+pub fn parameter_status(out: &mut BytesMut, name: &str, value: &[u8]) {
+    put_message(out, b'S', &[name.as_bytes(), b"\0", value, b"\0"]);
 }
 
 /// Appends a `NoticeResponse`.

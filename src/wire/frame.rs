@@ -6,12 +6,66 @@
 //! body. A stream whose lengths make no sense is reported once: what follows
 //! cannot be understood any more, and whoever receives it will say so.
 
+use bytes::{BufMut, BytesMut};
+
 /// Bytes of a message's header: type and length.
 pub const HEADER: usize = 5;
 
 /// The longest body: PostgreSQL makes and takes no message over `MaxAllocSize`
 /// (src/include/utils/memutils.h), 1 GiB.
 const LONGEST: u32 = 0x3fff_ffff;
+
+/// The length that a header declares: that of the message without its type, in
+/// bytes. Impossible ones are not told apart.
+#[must_use]
+#[inline]
+pub const fn declared_length(header: [u8; HEADER]) -> usize {
+    u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
+}
+
+/// Appends the header of a message whose body has so many bytes.
+pub fn put_head(out: &mut BytesMut, kind: u8, body: usize) {
+    out.put_u8(kind);
+    // What is longer than a message can be is refused by whoever reads it.
+    out.put_u32(u32::try_from(body + 4).unwrap_or(u32::MAX));
+}
+
+/// Appends a message whose body is these parts.
+pub fn put_message(out: &mut BytesMut, kind: u8, body: &[&[u8]]) {
+    put_head(out, kind, body.iter().map(|part| part.len()).sum());
+    for part in body {
+        out.put_slice(part);
+    }
+}
+
+/// A whole message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The type byte.
+    pub kind: u8,
+    /// All of it, header included.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// What is behind the header.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[HEADER..]
+    }
+}
+
+/// The messages that stand whole one behind the other; what is not one ends
+/// them.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let header = bytes.first_chunk::<HEADER>()?;
+        let total = (1 + declared_length(*header)).max(HEADER);
+        let (message, rest) = bytes.split_at_checked(total)?;
+        bytes = rest;
+        Some(Message { kind: message[0], bytes: message })
+    })
+}
 
 /// Finds the messages in a stream that arrives in pieces.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

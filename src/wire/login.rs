@@ -3,7 +3,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::frame::HEADER;
+use super::frame::{HEADER, put_head};
 
 /// PostgreSQL's `PG_MAX_SASL_MESSAGE_LENGTH` (src/backend/libpq/auth-sasl.h).
 pub const MAX_SASL_MESSAGE: usize = 1024;
@@ -181,8 +181,7 @@ pub fn write_sasl_response(out: &mut BytesMut, data: &[u8]) {
 }
 
 fn write_password_message(out: &mut BytesMut, length: usize, body: impl FnOnce(&mut BytesMut)) {
-    out.put_u8(b'p');
-    out.put_u32(u32::try_from(length + 4).expect("a SCRAM message is short"));
+    put_head(out, b'p', length);
     body(out);
 }
 

@@ -11,4 +11,5 @@ pub mod frame;
 pub mod login;
 pub mod options;
 pub mod proxy_header;
+pub mod request;
 pub mod startup;

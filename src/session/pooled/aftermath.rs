@@ -16,7 +16,7 @@ use bytes::BytesMut;
 
 use super::Pooled;
 use super::relay::{End, Relay};
-use super::upward::{Skipping, put_query};
+use super::skipping::Skipping;
 use crate::domain::Refusal;
 use crate::domain::refusal::Aftermath;
 use crate::session::FrontDoor;
@@ -26,7 +26,8 @@ use crate::session::stakes::Prospect;
 use crate::state::transactions::{Step, bare_end};
 use crate::wire::answer;
 use crate::wire::conversation::TransactionStatus;
-use crate::wire::frame::HEADER;
+use crate::wire::frame::{HEADER, declared_length};
+use crate::wire::request::put_query;
 
 /// Makes a block that fails at once. Nobody has a savepoint of this name, and
 /// whoever finds it in the server's log is told what it is.
@@ -80,8 +81,7 @@ impl LostBlock {
 /// the front.
 fn bare_end_of_block(bytes: &[u8]) -> Option<Step> {
     let header = bytes.first_chunk::<HEADER>().filter(|header| header[0] == b'Q')?;
-    let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-    bare_end(bytes.get(HEADER..=length)?.strip_suffix(b"\0")?)
+    bare_end(bytes.get(HEADER..=declared_length(*header))?.strip_suffix(b"\0")?)
 }
 
 impl Pooled {

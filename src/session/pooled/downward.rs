@@ -16,7 +16,7 @@ use crate::state::statements::ServerStatements;
 use crate::state::{PinReason, Pins};
 use crate::wire::answer::{self, Severity};
 use crate::wire::conversation::Conversation;
-use crate::wire::frame::{HEADER, Head};
+use crate::wire::frame::{HEADER, Head, declared_length};
 use crate::wire::login::{error_field, is_fatal};
 
 /// The longest message that PostgreSQL sends.
@@ -94,7 +94,9 @@ impl Downward {
         while !rest.is_empty() && !self.partial.is_empty() {
             let wanted = match self.partial.first_chunk::<HEADER>() {
                 None => HEADER - self.partial.len(),
-                Some(header) => (1 + length_of(*header)).saturating_sub(self.partial.len()).max(1),
+                Some(header) => {
+                    (1 + declared_length(*header)).saturating_sub(self.partial.len()).max(1)
+                }
             };
             let (first, more) = rest.split_at(wanted.min(rest.len()));
             self.partial.extend_from_slice(first);
@@ -160,7 +162,7 @@ impl Downward {
     /// looked at whole, is not complete.
     fn head(&mut self, rest: &[u8], exchange: &Exchange<'_>) -> Option<(Head, usize)> {
         let header = rest.first_chunk::<HEADER>()?;
-        let length = length_of(*header);
+        let length = declared_length(*header);
         if !(4..=LONGEST_MESSAGE).contains(&length) {
             self.garbled = true;
         }
@@ -314,8 +316,4 @@ fn error(group: u64, body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
 fn is_stale_plan(body: &[u8]) -> bool {
     error_field(body, b'C') == Some(b"0A000")
         && error_field(body, b'R') == Some(b"RevalidateCachedQuery")
-}
-
-fn length_of(header: [u8; HEADER]) -> usize {
-    u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
 }

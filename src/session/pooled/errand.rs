@@ -5,12 +5,14 @@
 //! While one is under way nothing of the client is sent: what comes behind
 //! depends on the answer.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::expected::Expected;
 use crate::state::Carried;
 use crate::state::reading::Question;
 use crate::wire::conversation::Conversation;
+use crate::wire::frame::put_message;
+use crate::wire::request::put_query;
 
 /// What it is about.
 #[derive(Debug)]
@@ -73,20 +75,11 @@ impl Underway {
             b'D' => self.row = Some(Bytes::copy_from_slice(body)),
             b'E' => {
                 let mut message = BytesMut::new();
-                message.put_u8(b'E');
-                message.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
-                message.put_slice(body);
+                put_message(&mut message, b'E', &[body]);
                 self.error = Some(message.freeze());
             }
             b'Z' => self.is_over = true,
             _ => {}
         }
     }
-}
-
-fn put_query(out: &mut BytesMut, sql: &[u8]) {
-    out.put_u8(b'Q');
-    out.put_u32(u32::try_from(sql.len() + 5).unwrap_or(u32::MAX));
-    out.put_slice(sql);
-    out.put_u8(0);
 }

@@ -23,7 +23,7 @@ use crate::session::login::{after_authentication, occupant, take_seat};
 use crate::session::standing::Standing;
 use crate::session::{Departure, FrontDoor};
 use crate::wire::answer;
-use crate::wire::frame::HEADER;
+use crate::wire::frame::messages;
 use crate::wire::login::parse_parameter;
 
 const APPLICATION_NAME: &str = "application_name";
@@ -116,23 +116,14 @@ impl Member {
 }
 
 /// The pool's messages, with the client's own application name.
-fn put_greeting(out: &mut BytesMut, mut messages: &[u8], application: &Bytes) {
-    while let Some(header) = messages.first_chunk::<HEADER>() {
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-        let (message, rest) = messages.split_at((1 + length).min(messages.len()));
-        messages = rest;
-        let body = Bytes::copy_from_slice(&message[HEADER..]);
-        let name = parse_parameter(body).filter(|_| header[0] == b'S').map(|(name, _)| name);
+fn put_greeting(out: &mut BytesMut, greeting: &[u8], application: &Bytes) {
+    for message in messages(greeting) {
+        let body = Bytes::copy_from_slice(message.body());
+        let name = parse_parameter(body).filter(|_| message.kind == b'S').map(|(name, _)| name);
         if name.is_some_and(|name| name == APPLICATION_NAME.as_bytes()) {
-            let length = 4 + APPLICATION_NAME.len() + application.len() + 2;
-            out.put_u8(b'S');
-            out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-            for text in [APPLICATION_NAME.as_bytes(), application] {
-                out.put_slice(text);
-                out.put_u8(0);
-            }
+            answer::parameter_status(out, APPLICATION_NAME, application);
         } else {
-            out.put_slice(message);
+            out.put_slice(message.bytes);
         }
     }
 }

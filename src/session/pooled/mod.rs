@@ -21,6 +21,7 @@ pub mod expected;
 pub mod join;
 pub mod lease;
 pub mod relay;
+mod skipping;
 pub mod upward;
 
 use std::sync::Arc;

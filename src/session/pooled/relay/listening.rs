@@ -13,9 +13,9 @@ use crate::pool::keeper::is_silent;
 use crate::session::FrontDoor;
 use crate::session::authenticate::MAX_EARLY_INPUT;
 use crate::session::pooled::Member;
-use crate::session::pooled::upward::Skipping;
+use crate::session::pooled::skipping::Skipping;
 use crate::wire::answer;
-use crate::wire::frame::HEADER;
+use crate::wire::frame::{HEADER, declared_length};
 
 /// The longest message that is awaited whole before a connection is leased.
 const LONGEST_AWAITED: usize = 16 * 1024;
@@ -177,5 +177,5 @@ fn read_ahead(
 /// The length of the message whose header these bytes begin with.
 fn message_length(bytes: &[u8]) -> usize {
     let header = bytes.first_chunk::<HEADER>().copied().unwrap_or_default();
-    1 + u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
+    1 + declared_length(header)
 }

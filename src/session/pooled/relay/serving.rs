@@ -23,7 +23,7 @@ use crate::session::farewell::{
 };
 use crate::session::loss::{Verdict, Words, judge};
 use crate::session::pooled::Pooled;
-use crate::session::pooled::upward::Skipping;
+use crate::session::pooled::skipping::Skipping;
 use crate::session::{Departure, FrontDoor};
 use crate::wire::answer;
 

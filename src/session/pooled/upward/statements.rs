@@ -1,0 +1,220 @@
+//! Prepared statements: a client's name becomes one that is shared, and what
+//! the server at hand lacks is prepared there first.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::failing::{already_exists, fail, too_many_statements};
+use super::run::Run;
+use super::texts::make_all_real;
+use super::{Exchange, NOBODY};
+use crate::domain::Refusal;
+use crate::session::pooled::client_state::ClientState;
+use crate::session::pooled::expected::{Owed, Reply};
+use crate::state::statements::{SHARED_PREFIX, Statement, StatementId, Unnamed, shared_name};
+use crate::state::{PinReason, may_fold_dates, wants_database_alone};
+use crate::wire::frame::HEADER;
+use crate::wire::request::{put_close, put_describe, put_parse, split_string, statement_name};
+
+/// A Parse: remembered, and left out if the server has the statement. Returns
+/// whether something was sent in its place.
+pub(super) fn parse(
+    body: &[u8],
+    whole: bool,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) -> bool {
+    let parts = split_string(body).filter(|_| whole);
+    let parts = parts.and_then(|(name, rest)| Some((name, rest, split_string(rest)?.0)));
+    let Some((name, definition, text)) = parts else {
+        exchange.client.pins.insert(PinReason::Unparsed);
+        let owed =
+            Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: false };
+        exchange.expected.push(exchange.conversation.group(), owed);
+        return false;
+    };
+    exchange.client.wants_database |= wants_database_alone(text);
+    let look = exchange.client.look(text);
+    let look = (!look.is_nothing()).then(|| Box::new(look));
+    if let Some(look) = &look {
+        if let Some(reason) = exchange.client.refusal(look) {
+            let answer = Refusal::StateRefused { reason }.answer();
+            fail(answer, HEADER + body.len(), exchange, run);
+            return true;
+        }
+        // What it speaks of is looked up when it is prepared, and again when
+        // it is run.
+        make_all_real(look, false, exchange, run);
+    }
+    let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
+    let statement = Arc::new(Statement::new(definition, &exchange.client.meaning, own, look));
+    if name.is_empty() {
+        unnamed_parsed(statement, exchange);
+        return false;
+    }
+    named_parse(name, &statement, exchange, run);
+    true
+}
+
+/// The unnamed statement is the client's from now on, and on this server.
+pub(super) fn unnamed_parsed(statement: Arc<Statement>, exchange: &mut Exchange<'_>) {
+    let client = &mut *exchange.client;
+    client.statements.unnamed = Some(statement);
+    client.unnamed_count += 1;
+    exchange.server.unnamed = Some(unnamed_of(client));
+    let owed = Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: true };
+    exchange.expected.push(exchange.conversation.group(), owed);
+}
+
+pub(super) fn unnamed_of(client: &ClientState) -> Unnamed {
+    (client.id, client.unnamed_count)
+}
+
+pub(super) fn named_parse(
+    name: &[u8],
+    statement: &Arc<Statement>,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
+    let message = HEADER + name.len() + 1 + statement.definition.len();
+    if exchange.client.statements.get(name).is_some() {
+        return fail(already_exists(name), message, exchange, run);
+    }
+    let client = &mut *exchange.client;
+    let id = statement.id(&client.meaning);
+    let own_name = Bytes::copy_from_slice(name);
+    if client.statements.insert(own_name.clone(), Arc::clone(statement)).is_err() {
+        return fail(too_many_statements(), message, exchange, run);
+    }
+    let named = Some(own_name);
+    if exchange.server.uses(&id) {
+        let group = exchange.conversation.group();
+        let out = run.replace(message);
+        put_close(out, NOBODY);
+        exchange.conversation.from_client(b'C');
+        let reply = Reply::AsParsed;
+        let owed =
+            Owed::Closed { reply, from_server: None, named, forgotten: None, unnamed: false };
+        exchange.expected.push(group, owed);
+    } else {
+        let out = run.replace(message);
+        prepare_on_server(id, statement, Reply::Forward, named, out, exchange);
+    }
+}
+
+/// Prepares a statement under its shared name, in the place of another if the
+/// server has too many.
+pub(super) fn prepare_on_server(
+    id: StatementId,
+    statement: &Statement,
+    reply: Reply,
+    named: Option<Bytes>,
+    out: &mut BytesMut,
+    exchange: &mut Exchange<'_>,
+) {
+    let group = exchange.conversation.group();
+    // A plan that went stale may be there under its own name.
+    let stale = exchange.server.remove(&id).then_some(id);
+    let evicted = exchange.server.evict();
+    for (id, from_server) in evicted.map(|id| (id, evicted)).into_iter().chain([(id, stale)]) {
+        put_close(out, shared_name(&id).as_bytes());
+        exchange.conversation.from_client(b'C');
+        let reply = Reply::Swallow;
+        let owed =
+            Owed::Closed { reply, from_server, named: None, forgotten: None, unnamed: false };
+        exchange.expected.push(group, owed);
+    }
+    put_parse(out, shared_name(&id).as_bytes(), &statement.definition);
+    exchange.conversation.from_client(b'P');
+    exchange.server.insert(id);
+    let on_server = Some(id);
+    exchange.expected.push(group, Owed::Parsed { reply, on_server, named, unnamed: false });
+}
+
+/// Makes sure that a named statement of the client is on the server; returns
+/// its name there. `None` if the client has no such statement: then the server
+/// says so.
+pub(super) fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> Option<String> {
+    let Some(statement) = exchange.client.statements.get(name).cloned() else {
+        // Nobody may guess the name of a shared statement.
+        return name
+            .starts_with(SHARED_PREFIX.as_bytes())
+            .then(|| format!("{SHARED_PREFIX}{}", String::from_utf8_lossy(name)));
+    };
+    let id = statement.id(&exchange.client.meaning);
+    if !exchange.server.uses(&id) {
+        let out = run.insert();
+        prepare_on_server(id, &statement, Reply::Swallow, None, out, exchange);
+    }
+    Some(shared_name(&id))
+}
+
+/// Makes sure that the unnamed statement on the server is the client's: where
+/// others find another client's, it is prepared again, or is not there.
+pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    let own = exchange.client.statements.unnamed.is_some().then(|| unnamed_of(exchange.client));
+    if exchange.server.unnamed == own {
+        return;
+    }
+    let group = exchange.conversation.group();
+    let out = run.insert();
+    let owed = if let Some(statement) = exchange.client.statements.unnamed.clone() {
+        put_parse(out, b"", &statement.definition);
+        exchange.conversation.from_client(b'P');
+        Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: true }
+    } else {
+        put_close(out, b"");
+        exchange.conversation.from_client(b'C');
+        let reply = Reply::Swallow;
+        Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: true }
+    };
+    exchange.server.unnamed = own;
+    exchange.expected.push(group, owed);
+}
+
+/// A Describe of a statement. Returns whether it was replaced.
+pub(super) fn describe(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
+    let Some(name) = statement_name(body) else { return false };
+    if name.is_empty() {
+        bring_unnamed(exchange, run);
+        return false;
+    }
+    let Some(shared) = bring(name, exchange, run) else { return false };
+    let out = run.replace(HEADER + body.len());
+    put_describe(out, shared.as_bytes());
+    exchange.conversation.from_client(b'D');
+    true
+}
+
+/// A Close: the client's name is gone, the shared statement stays. Returns
+/// whether it was replaced.
+pub(super) fn close(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
+    let group = exchange.conversation.group();
+    let reply = Reply::Forward;
+    let name = statement_name(body);
+    let forgotten = match name {
+        Some(b"") => {
+            exchange.client.statements.unnamed = None;
+            exchange.server.unnamed = None;
+            None
+        }
+        Some(name) => exchange
+            .client
+            .statements
+            .remove(name)
+            .map(|statement| (Bytes::copy_from_slice(name), statement)),
+        None => None,
+    };
+    let unnamed = name == Some(b"");
+    let ours = name.is_some_and(|name| name.starts_with(SHARED_PREFIX.as_bytes()));
+    let replaced = forgotten.is_some() || ours;
+    if replaced {
+        let out = run.replace(HEADER + body.len());
+        put_close(out, NOBODY);
+        exchange.conversation.from_client(b'C');
+    }
+    let owed = Owed::Closed { reply, from_server: None, named: None, forgotten, unnamed };
+    exchange.expected.push(group, owed);
+    replaced
+}

@@ -1,0 +1,142 @@
+//! SQL that is about to be run: what it may leave behind, and what it says of
+//! statements that the protocol has prepared.
+
+use bytes::{Bytes, BytesMut};
+
+use super::Exchange;
+use super::failing::fail;
+use super::run::Run;
+use crate::domain::Refusal;
+use crate::session::pooled::client_state::ClientState;
+use crate::session::pooled::expected::{Expected, Owed, Reply};
+use crate::state::{Discard, Look, PinReason, StatementCommand, wants_database_alone};
+use crate::wire::conversation::Conversation;
+use crate::wire::frame::HEADER;
+use crate::wire::request::{put_close, put_parse, put_sync};
+
+/// A simple query: its text may leave state behind, and it ends the unnamed
+/// statement. Returns whether something was sent in its place.
+pub(super) fn query(
+    body: &[u8],
+    whole: bool,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) -> bool {
+    if !whole {
+        exchange.client.pins.insert(PinReason::Unparsed);
+    } else if let Some(text) = body.strip_suffix(b"\0") {
+        exchange.client.wants_database |= wants_database_alone(text);
+        let look = exchange.client.look(text);
+        exchange.client.note_text(text);
+        if let Some(reason) = exchange.client.refusal(&look) {
+            refuse_query(reason, HEADER + body.len(), exchange, run);
+            return true;
+        }
+        if !look.is_nothing() {
+            expect(&look, true, exchange, run);
+        }
+    }
+    exchange.client.statements.unnamed = None;
+    exchange.server.unnamed = None;
+    false
+}
+
+/// Makes the server fail in the place of a simple query.
+pub(super) fn refuse_query(
+    reason: PinReason,
+    length: usize,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
+    fail(Refusal::StateRefused { reason }.answer(), length, exchange, run);
+    put_sync(run.out);
+    exchange.conversation.from_client(b'S');
+}
+
+/// What a text that is about to be run may do to the session.
+pub(super) fn expect(look: &Look, simple: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    exchange.client.expect(look);
+    let discards = [StatementCommand::Discard(Discard::All)];
+    if simple && look.pins.is_empty() && look.statements == discards {
+        exchange.client.discarding = Some(exchange.conversation.group());
+    }
+    make_all_real(look, simple, exchange, run);
+}
+
+/// SQL may speak of statements of the protocol.
+pub(super) fn make_all_real(
+    look: &Look,
+    simple: bool,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
+    for command in &look.statements {
+        match command {
+            StatementCommand::Execute(name) => {
+                make_real(name.as_bytes(), simple, exchange, run);
+            }
+            StatementCommand::Deallocate(name) => {
+                if make_real(name.as_bytes(), simple, exchange, run) {
+                    exchange.client.statements.remove(name.as_bytes());
+                }
+            }
+            StatementCommand::Prepare(_)
+            | StatementCommand::DeallocateAll
+            | StatementCommand::Discard(_) => {
+                // What the server makes of it shows in its answers.
+            }
+        }
+    }
+}
+
+/// SQL speaks of a statement of the protocol: prepares it under the client's
+/// own name, so that the server knows what is meant.
+pub(super) fn make_real(
+    name: &[u8],
+    simple: bool,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) -> bool {
+    if exchange.client.borrowed.iter().any(|real| real == name) {
+        return true;
+    }
+    let Some(statement) = exchange.client.statements.get(name).cloned() else { return false };
+    let out = run.insert();
+    let group = exchange.conversation.group();
+    put_parse(out, name, &statement.definition);
+    exchange.conversation.from_client(b'P');
+    let owed = Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: false };
+    exchange.expected.push(group, owed);
+    exchange.client.borrowed.push(Bytes::copy_from_slice(name));
+    if simple {
+        put_sync(out);
+        exchange.conversation.from_client(b'S');
+        exchange.expected.silence(group);
+    }
+    true
+}
+
+/// Takes back the names of statements that SQL has spoken of, so that the
+/// connection has none of its client's own: one silent group.
+pub fn return_names(
+    client: &mut ClientState,
+    conversation: &mut Conversation,
+    expected: &mut Expected,
+    out: &mut BytesMut,
+) {
+    if client.borrowed.is_empty() {
+        return;
+    }
+    let group = conversation.group();
+    for name in client.borrowed.drain(..) {
+        put_close(out, &name);
+        conversation.from_client(b'C');
+        let reply = Reply::Swallow;
+        let owed =
+            Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: false };
+        expected.push(group, owed);
+    }
+    put_sync(out);
+    conversation.from_client(b'S');
+    expected.silence(group);
+}
