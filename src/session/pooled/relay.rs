@@ -57,6 +57,17 @@ struct Buffers {
     out: BytesMut,
 }
 
+/// What one poll works with. What is read goes into a buffer of its own, since
+/// it is still looked at while the rest of this changes.
+struct Turn<'a, 'cx> {
+    cx: &'a mut Context<'cx>,
+    client: &'a mut Connection,
+    member: &'a mut Member,
+    door: &'a FrontDoor,
+    /// What goes to the server, or to the client, in the place of what came.
+    out: &'a mut BytesMut,
+}
+
 thread_local! {
     static BUFFERS: RefCell<Buffers> =
         RefCell::new(Buffers { scratch: vec![0; SCRATCH].into(), out: BytesMut::new() });
@@ -111,9 +122,10 @@ impl Relay {
         door: &FrontDoor,
     ) -> Poll<Step> {
         member.seat.listen(cx.waker());
-        let moved = BUFFERS.with_borrow_mut(|buffers| {
-            let moved = self.shuttle(cx, client, member, door, buffers);
-            buffers.out.clear();
+        let moved = BUFFERS.with_borrow_mut(|Buffers { scratch, out }| {
+            let mut turn = Turn { cx, client, member, door, out };
+            let moved = self.shuttle(&mut turn, scratch);
+            out.clear();
             moved
         });
         self.note_activity(member);
@@ -129,27 +141,20 @@ impl Relay {
         }
     }
 
-    fn shuttle(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Connection,
-        member: &mut Member,
-        door: &FrontDoor,
-        buffers: &mut Buffers,
-    ) -> Result<(), Step> {
+    fn shuttle(&mut self, turn: &mut Turn<'_, '_>, scratch: &mut [u8]) -> Result<(), Step> {
         for _ in 0..READS_PER_POLL {
             let moved = if self.server.is_some() {
-                self.exchange(cx, client, member, door, buffers)?
+                self.exchange(turn, scratch)?
             } else if self.waiting.is_some() {
-                self.wait(cx, client, member, buffers)?
+                self.wait(turn, scratch)?
             } else {
-                self.listen(cx, client, member, door, buffers)?
+                self.listen(turn, scratch)?
             };
             if !moved {
                 return Ok(());
             }
         }
-        cx.waker().wake_by_ref();
+        turn.cx.waker().wake_by_ref();
         Ok(())
     }
 
@@ -185,6 +190,20 @@ impl Relay {
         }
         let timer = self.abandoned.get_or_insert_with(|| Box::pin(sleep(ABANDONED_QUERY)));
         timer.as_mut().poll(cx).map(|()| Step::End(End::Abandoned))
+    }
+}
+
+impl Turn<'_, '_> {
+    /// Sends what the client has not taken yet. Returns whether it has all of
+    /// it.
+    fn flush_client(&mut self) -> io::Result<bool> {
+        if self.client.has_unsent() {
+            if !sent(self.client.poll_send(self.cx))? {
+                return Ok(false);
+            }
+            self.member.seat.unstalled();
+        }
+        Ok(true)
     }
 }
 

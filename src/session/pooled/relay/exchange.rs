@@ -1,39 +1,35 @@
 //! With a server connection: one read from each side, translated and sent on.
 
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::BytesMut;
 
 use super::end::End;
-use super::{Buffers, Relay, Step, sent};
-use crate::net::Connection;
-use crate::session::FrontDoor;
-use crate::session::pooled::Member;
-use crate::session::pooled::downward::{self};
-use crate::session::pooled::upward::{self};
+use super::{Relay, Step, Turn, sent};
+use crate::session::pooled::downward;
+use crate::session::pooled::upward;
 use crate::wire::conversation::TransactionStatus;
 
 impl Relay {
     /// With a server connection: one read from each side.
     pub(super) fn exchange(
         &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Connection,
-        member: &mut Member,
-        door: &FrontDoor,
-        buffers: &mut Buffers,
+        turn: &mut Turn<'_, '_>,
+        scratch: &mut [u8],
     ) -> Result<bool, Step> {
         if self.server.as_ref().is_some_and(|server| server.is_superseded()) {
             return Err(Step::End(End::Superseded));
         }
-        let up = self.up(cx, client, member, buffers).map_err(Step::End)?;
-        let down = self.down(cx, client, member, buffers).map_err(Step::End)?;
+        let up = self.up(turn, scratch).map_err(Step::End)?;
+        let down = self.down(turn, scratch).map_err(Step::End)?;
         if self.downward.preparation_failed {
             return Err(Step::End(End::Preparation));
         }
-        self.finish(member, door)?;
-        if member.seat.pins() != member.state.pins || !member.state.refused.is_empty() {
-            Self::note_pins(member, door);
+        self.finish(turn.member, turn.door)?;
+        if turn.member.seat.pins() != turn.member.state.pins
+            || !turn.member.state.refused.is_empty()
+        {
+            Self::note_pins(turn.member, turn.door);
         }
         let ended = self.conversation.is_terminated() || self.client_closed;
         if ended && self.conversation.is_quiet() {
@@ -42,40 +38,35 @@ impl Relay {
         if !self.is_at_rest() {
             return Ok(up || down);
         }
-        if self.ask(member, &mut buffers.out) {
-            self.push_up(cx, &mut buffers.out).map_err(Step::End)?;
+        if self.ask(turn.member, turn.out) {
+            self.push_up(turn).map_err(Step::End)?;
             return Ok(true);
         }
-        if !self.is_done(member) {
+        if !self.is_done(turn.member) {
             return Ok(up || down);
         }
-        if self.audit(&mut buffers.out) {
-            self.push_up(cx, &mut buffers.out).map_err(Step::End)?;
+        if self.audit(turn.out) {
+            self.push_up(turn).map_err(Step::End)?;
         } else {
-            self.give_back(member);
+            self.give_back(turn.member);
         }
         Ok(true)
     }
 
-    pub(super) fn up(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Connection,
-        member: &mut Member,
-        buffers: &mut Buffers,
-    ) -> Result<bool, End> {
+    fn up(&mut self, turn: &mut Turn<'_, '_>, scratch: &mut [u8]) -> Result<bool, End> {
         let Some(server) = &mut self.server else { return Ok(false) };
         let connection = server.server().connection();
-        if connection.has_unsent() && !sent(connection.poll_send(cx)).map_err(End::ServerLost)? {
+        if connection.has_unsent()
+            && !sent(connection.poll_send(turn.cx)).map_err(End::ServerLost)?
+        {
             return Ok(false);
         }
         if self.client_closed || self.conversation.is_terminated() || self.errand.is_some() {
             return Ok(false);
         }
-        let Buffers { scratch, out } = buffers;
-        let early = std::mem::take(&mut client.input);
+        let early = std::mem::take(&mut turn.client.input);
         let bytes: &[u8] = if early.is_empty() {
-            match client.poll_fill(cx, scratch) {
+            match turn.client.poll_fill(turn.cx, scratch) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => {
                     self.client_closed = true;
@@ -88,26 +79,28 @@ impl Relay {
             &early
         };
         if std::mem::take(&mut self.unprepared) {
-            self.prepare(member, bytes, out);
-            if self.errand.is_some() {
-                client.input.unsplit(BytesMut::from(bytes));
-                self.push_up(cx, out)?;
-                return Ok(true);
-            }
+            self.send_first(turn, bytes)?;
+        } else {
+            self.send_up(turn, bytes)?;
         }
-        member.seat.add_received(bytes.len());
-        self.send_up(cx, member, bytes, out)?;
         Ok(true)
     }
 
-    pub(super) fn send_up(
-        &mut self,
-        cx: &mut Context<'_>,
-        member: &mut Member,
-        bytes: &[u8],
-        out: &mut BytesMut,
-    ) -> Result<(), End> {
+    /// Sends the first bytes of a client on a connection, which is made the
+    /// client's first; what takes an answer of the server holds them back.
+    pub(super) fn send_first(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
+        self.prepare(turn.member, bytes, turn.out);
+        if self.errand.is_none() {
+            return self.send_up(turn, bytes);
+        }
+        turn.client.input.unsplit(BytesMut::from(bytes));
+        self.push_up(turn)
+    }
+
+    fn send_up(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
         let Some(server) = &mut self.server else { return Ok(()) };
+        let Turn { cx, member, out, .. } = turn;
+        member.seat.add_received(bytes.len());
         if self.block.put_replay(out) {
             self.expected.silence(self.conversation.group());
             self.conversation.from_client(b'Q');
@@ -155,28 +148,19 @@ impl Relay {
     }
 
     /// Sends what is Postern's own.
-    pub(super) fn push_up(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Result<(), End> {
+    fn push_up(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), End> {
         let Some(server) = &mut self.server else { return Ok(()) };
-        let pushed = server.server().connection().push(cx, out);
-        out.clear();
+        let pushed = server.server().connection().push(turn.cx, turn.out);
+        turn.out.clear();
         pushed.map_err(End::ServerLost)
     }
 
-    pub(super) fn down(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Connection,
-        member: &mut Member,
-        buffers: &mut Buffers,
-    ) -> Result<bool, End> {
-        if client.has_unsent() {
-            if !sent(client.poll_send(cx)).map_err(End::ClientLost)? {
-                return Ok(false);
-            }
-            member.seat.unstalled();
+    fn down(&mut self, turn: &mut Turn<'_, '_>, scratch: &mut [u8]) -> Result<bool, End> {
+        if !turn.flush_client().map_err(End::ClientLost)? {
+            return Ok(false);
         }
         let Some(server) = &mut self.server else { return Ok(false) };
-        let Buffers { scratch, out } = buffers;
+        let Turn { cx, client, member, out, .. } = turn;
         let read = match server.server().connection().poll_fill(cx, scratch) {
             Poll::Pending => {
                 self.bulk.wait(cx, server.server().connection());

@@ -1,18 +1,16 @@
 //! Without a server connection: the client is read, and waits in its pool's
 //! queue when it has said something.
 
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::BytesMut;
 
 use super::end::End;
-use super::{Buffers, Relay, Step, sent};
+use super::{Relay, Step, Turn};
 use crate::directory::roster::Order;
 use crate::net::Connection;
 use crate::pool::keeper::is_silent;
-use crate::session::FrontDoor;
 use crate::session::authenticate::MAX_EARLY_INPUT;
-use crate::session::pooled::Member;
 use crate::session::pooled::skipping::Skipping;
 use crate::wire::answer;
 use crate::wire::frame::{HEADER, declared_length};
@@ -25,33 +23,26 @@ impl Relay {
     /// has said something. Returns whether anything was done.
     pub(super) fn listen(
         &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Connection,
-        member: &mut Member,
-        door: &FrontDoor,
-        buffers: &mut Buffers,
+        turn: &mut Turn<'_, '_>,
+        scratch: &mut [u8],
     ) -> Result<bool, Step> {
         let lost = |error| Step::End(End::ClientLost(error));
-        if client.has_unsent() {
-            if !sent(client.poll_send(cx)).map_err(lost)? {
-                return Ok(false);
-            }
-            member.seat.unstalled();
+        if !turn.flush_client().map_err(lost)? {
+            return Ok(false);
         }
-        if member.seat.order() != Order::None {
+        if turn.member.seat.order() != Order::None {
             // Between two transactions is the time to leave.
             return Ok(false);
         }
-        let Buffers { scratch, out } = buffers;
         // An idle client owns no buffer.
-        let early = std::mem::take(&mut client.input);
+        let early = std::mem::take(&mut turn.client.input);
         let bytes: &[u8] = if self.is_worth_a_lease(&early) {
             &early
         } else {
-            let read = match client.poll_fill(cx, scratch) {
+            let read = match turn.client.poll_fill(turn.cx, scratch) {
                 Poll::Pending => {
                     if !early.is_empty() {
-                        client.input = early;
+                        turn.client.input = early;
                     }
                     return Ok(false);
                 }
@@ -60,41 +51,35 @@ impl Relay {
                 Poll::Ready(Err(error)) => return Err(lost(error)),
             };
             if !early.is_empty() || !self.is_worth_a_lease(&scratch[..read]) {
-                client.input.unsplit(early);
-                client.input.extend_from_slice(&scratch[..read]);
-                self.skip(client);
+                turn.client.input.unsplit(early);
+                turn.client.input.extend_from_slice(&scratch[..read]);
+                self.skip(turn.client);
                 return Ok(true);
             }
             &scratch[..read]
         };
-        if bytes[0] == b'X' {
-            return Err(Step::End(End::Client));
-        }
-        if matches!(bytes[0], b'd' | b'c' | b'f') {
-            // What is left of a copy that failed: PostgreSQL ignores it, too.
-            client.input.unsplit(BytesMut::from(bytes));
-            self.skipping = Some(Skipping::discarding(message_length(&client.input), false));
-            self.skip(client);
-            return Ok(true);
+        match bytes[0] {
+            b'X' => return Err(Step::End(End::Client)),
+            b'd' | b'c' | b'f' => {
+                // What is left of a copy that failed: PostgreSQL ignores it, too.
+                turn.client.input.unsplit(BytesMut::from(bytes));
+                self.skipping = Some(Skipping::discarding(message_length(bytes), false));
+                self.skip(turn.client);
+                return Ok(true);
+            }
+            _ => {}
         }
         if self.block.answers(bytes) {
-            client.input.unsplit(BytesMut::from(bytes));
+            turn.client.input.unsplit(BytesMut::from(bytes));
             return Err(Step::LostBlock);
         }
-        let Some(server) = member.lease_now(door) else {
-            client.input.unsplit(BytesMut::from(bytes));
-            self.waiting = member.queue(door);
+        let Some(server) = turn.member.lease_now(turn.door) else {
+            turn.client.input.unsplit(BytesMut::from(bytes));
+            self.waiting = turn.member.queue(turn.door);
             return if self.waiting.is_some() { Ok(true) } else { Err(Step::NeedsServer) };
         };
         self.begin(server);
-        self.prepare(member, bytes, out);
-        if self.errand.is_some() {
-            client.input.unsplit(BytesMut::from(bytes));
-            self.push_up(cx, out).map_err(Step::End)?;
-            return Ok(true);
-        }
-        member.seat.add_received(bytes.len());
-        self.send_up(cx, member, bytes, out).map_err(Step::End)?;
+        self.send_first(turn, bytes).map_err(Step::End)?;
         Ok(true)
     }
 
@@ -102,33 +87,24 @@ impl Relay {
     /// notices if the client goes. Returns whether anything was done.
     pub(super) fn wait(
         &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Connection,
-        member: &mut Member,
-        buffers: &mut Buffers,
+        turn: &mut Turn<'_, '_>,
+        scratch: &mut [u8],
     ) -> Result<bool, Step> {
         let Some(waiting) = &mut self.waiting else { return Ok(false) };
-        let Poll::Ready(server) = waiting.poll_connection(cx) else {
-            if member.target.poll_cancelled(cx).is_ready() {
+        let Poll::Ready(server) = waiting.poll_connection(turn.cx) else {
+            if turn.member.target.poll_cancelled(turn.cx).is_ready() {
                 return Err(Step::NeedsServer);
             }
-            return read_ahead(cx, client, &mut buffers.scratch);
+            return read_ahead(turn, scratch);
         };
         let Some(mut server) = server else { return Err(Step::NeedsServer) };
         self.waiting = None;
         if !is_silent(&mut server) {
             return Err(Step::NeedsServer);
         }
-        let out = &mut buffers.out;
         self.begin(server);
-        self.prepare(member, &client.input, out);
-        if self.errand.is_some() {
-            self.push_up(cx, out).map_err(Step::End)?;
-            return Ok(true);
-        }
-        let bytes = std::mem::take(&mut client.input);
-        member.seat.add_received(bytes.len());
-        self.send_up(cx, member, &bytes, out).map_err(Step::End)?;
+        let bytes = std::mem::take(&mut turn.client.input);
+        self.send_first(turn, &bytes).map_err(Step::End)?;
         Ok(true)
     }
 
@@ -155,19 +131,15 @@ impl Relay {
 
 /// What a client that waits for a connection sends meanwhile is kept, within
 /// bounds. Returns whether there was any.
-fn read_ahead(
-    cx: &mut Context<'_>,
-    client: &mut Connection,
-    scratch: &mut [u8],
-) -> Result<bool, Step> {
-    if client.input.len() >= MAX_EARLY_INPUT {
+fn read_ahead(turn: &mut Turn<'_, '_>, scratch: &mut [u8]) -> Result<bool, Step> {
+    if turn.client.input.len() >= MAX_EARLY_INPUT {
         return Ok(false);
     }
-    match client.poll_fill(cx, scratch) {
+    match turn.client.poll_fill(turn.cx, scratch) {
         Poll::Pending => Ok(false),
         Poll::Ready(Ok(0)) => Err(Step::End(End::Client)),
         Poll::Ready(Ok(read)) => {
-            client.input.extend_from_slice(&scratch[..read]);
+            turn.client.input.extend_from_slice(&scratch[..read]);
             Ok(true)
         }
         Poll::Ready(Err(error)) => Err(Step::End(End::ClientLost(error))),
