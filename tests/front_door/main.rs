@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "this binary has one module tree and no users outside it")]
 
 mod pooled_client;
+mod program;
 mod raw;
 mod stage;
 

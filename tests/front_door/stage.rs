@@ -12,6 +12,8 @@ use postern::cluster::{Cluster, Installations};
 use postern::control::config::{self, Settings};
 use postern::control::management::node_sql;
 
+pub use super::program::run;
+
 /// The program itself.
 pub const POSTERN: &str = env!("CARGO_BIN_EXE_postern");
 
@@ -395,10 +397,6 @@ pub fn http_get_status(port: u16, path: &str) -> (u16, String) {
 pub fn psql(uri: &str, sql: &str) -> Output {
     let psql = Installations::find().unwrap().postgresql().unwrap().program("psql");
     run(Command::new(psql).args(["-XAtq", "-v", "ON_ERROR_STOP=1", uri, "-c", sql]))
-}
-
-pub fn run(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// The standard output of a program that must succeed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postern::cluster::StopMode;
 use postern::control::admin::AdminClient;
 
-use super::super::stage::{PASSWORD, Stage, eventually};
+use super::super::stage::{PASSWORD, Stage, eventually, run};
 use super::crash::Pair;
 use super::{ask, hear, pooled, value};
 
@@ -29,7 +29,7 @@ fn a_planned_switchover_under_pgbench_fails_no_transaction() {
         .args(["-U", &format!("{}.orders", pair.stage.role), &pair.stage.role])
         .env("PGPASSWORD", PASSWORD)
         .env("PGSSLMODE", "disable");
-    let running = std::thread::spawn(move || pgbench.output().unwrap());
+    let running = std::thread::spawn(move || run(&mut pgbench));
     std::thread::sleep(Duration::from_secs(2));
     let done = std::thread::scope(|scope| {
         let switchover = scope.spawn(|| order(&pair.stage, "switchover"));
