@@ -196,10 +196,18 @@ mod tests {
     use super::*;
 
     fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![kind];
-        bytes.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-        bytes.extend(body);
-        bytes
+        let mut bytes = BytesMut::new();
+        put_message(&mut bytes, kind, &[body]);
+        bytes.into()
+    }
+
+    #[test]
+    fn what_is_put_reads_back_up_to_the_first_that_is_not_whole() {
+        let mut bytes =
+            [message(b'S', b"a\0b\0"), message(b'Z', b"I"), message(b'1', b"")].concat();
+        bytes.pop();
+        let found: Vec<_> = messages(&bytes).map(|found| (found.kind, found.body())).collect();
+        assert_eq!(found, [(b'S', &b"a\0b\0"[..]), (b'Z', b"I")]);
     }
 
     fn scan_in_pieces(stream: &[u8], piece: usize) -> (Vec<(u8, u32, Option<u8>)>, Scanner) {
@@ -250,6 +258,12 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #[test]
+        fn any_bytes_are_messages_or_their_end(bytes: Vec<u8>) {
+            let found: Vec<_> = messages(&bytes).flat_map(|found| found.bytes).collect();
+            prop_assert!(found.iter().copied().eq(&bytes[..found.len()]));
+        }
+
         #[test]
         fn d04_every_split_finds_the_same_messages(
             messages in prop::collection::vec(
