@@ -10,6 +10,7 @@ pub mod auth;
 pub mod cluster;
 pub mod control;
 pub mod directory;
+pub mod disk;
 pub mod domain;
 pub mod metrics;
 pub mod net;

@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("shutdown", 1),
     ("cluster", 1),
     ("rehearsal", 1),
+    ("disk", 1),
     ("net", 2),
     ("auth", 2),
     ("admission", 2),

@@ -3,11 +3,11 @@
 //! (decision 19).
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::auth::scram::KEY;
+use crate::disk;
 use crate::domain::Secret;
 use crate::session::door::random;
 
@@ -36,20 +36,10 @@ fn not_a_secret() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the file does not hold {KEY} bytes"))
 }
 
-/// Written beside its place and moved there, so that nobody ever reads half
-/// of it.
 fn make(path: &Path) -> io::Result<Secret<[u8; KEY]>> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let secret: [u8; KEY] = random();
-    let temporary = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    Ok(Secret::new(secret))
+    let secret = Secret::new(random());
+    disk::replace(path, secret.expose())?;
+    Ok(secret)
 }
 
 #[cfg(test)]

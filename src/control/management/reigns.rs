@@ -7,14 +7,14 @@
 //! not remember.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk;
 use crate::domain::{Epoch, NodeAddress, ServiceName};
 use crate::routing::topology::Reign;
 
@@ -114,20 +114,9 @@ fn read(text: &str) -> io::Result<BTreeMap<String, Written>> {
     }
 }
 
-/// Written beside its place and moved there, so that there is always one whole
-/// file; the directory is synced, so that it is the new one after a crash.
 fn write(path: &Path, known: &BTreeMap<String, Written>) -> io::Result<()> {
     let text = serde_json::to_string_pretty(&Document { version: VERSION, services: known })?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let temporary = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(directory)?.sync_all()
+    disk::replace(path, text.as_bytes())
 }
 
 impl Written {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use super::placement::needed_connections;
 use crate::cluster::{Cluster, Error, Installation, Installations, StopMode};
 use crate::control::catalog::record::ServiceKind;
+use crate::disk;
 use crate::domain::{NodeTls, Plan, Secret};
 use crate::net::authority::Authority;
 
@@ -93,9 +94,8 @@ impl LocalServers {
             self.forget(service);
             remove(&home)?;
             let cluster = make(&home, &installation, plan, password)?;
-            fs::write(home.join("made"), installation.bin_dir().display().to_string())
-                .and_then(|()| fs::File::open(&home)?.sync_all())
-                .map_err(text)?;
+            let programs = installation.bin_dir().display().to_string();
+            disk::replace(&home.join("made"), programs.as_bytes()).map_err(text)?;
             self.watch(service, cluster);
         } else if self.server(service).is_none() {
             self.open(service, 0)?;
