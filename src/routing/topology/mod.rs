@@ -307,19 +307,4 @@ impl Reign {
             system: Some(candidate.seen.system),
         }
     }
-
-    /// The reign of a node whom an operator declares the primary, whatever its
-    /// data and timeline: another incarnation of the service.
-    #[must_use]
-    pub fn declare(&self, holder: NodeAddress, seen: Seen) -> Self {
-        Self {
-            epoch: Epoch {
-                generation: self.epoch.generation + 1,
-                timeline: seen.timeline.unwrap_or_default(),
-                sequence: self.epoch.sequence + 1,
-            },
-            holder: Some(holder),
-            system: Some(seen.system),
-        }
-    }
 }
