@@ -3,45 +3,27 @@
 use clap::Subcommand;
 use hyper::Method;
 
-use super::{Reach, Table, service_path};
+use super::{InService, OfService, service_path};
 use crate::app::Failure;
 use crate::control::api::model::{DatabaseCreate, DatabaseView};
-use crate::control::api::{Page, segment};
+use crate::control::api::segment;
 
 /// What can be done about a service's databases.
 #[derive(Debug, Subcommand)]
 pub enum DatabaseCommand {
     /// The databases of a service.
-    List {
-        /// The service.
-        service: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    List(OfService),
     /// Make a database.
     Create {
-        /// The service.
-        service: String,
-        /// The database's name.
-        name: String,
+        /// The service, the database's name, and where the API is.
+        #[command(flatten)]
+        database: InService,
         /// The role that owns it; the admin role unless given.
         #[arg(long)]
         owner: Option<String>,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
     },
     /// Drop a database with everything in it.
-    Delete {
-        /// The service.
-        service: String,
-        /// The database's name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Delete(InService),
 }
 
 /// Runs one of them.
@@ -50,27 +32,20 @@ pub enum DatabaseCommand {
 /// What the API said.
 pub fn run(command: DatabaseCommand) -> Result<(), Failure> {
     match command {
-        DatabaseCommand::List { service, reach } => {
-            let path = service_path(&service, "/databases?limit=1000");
-            let page: Page<DatabaseView> = reach.ask(async |api| api.get(&path).await)?;
-            reach.print(&page, |page| {
-                let mut table = Table::new(&["DATABASE", "OWNER"]);
-                for database in &page.items {
-                    table.row([database.name.clone(), database.owner.clone()]);
-                }
-                table.text()
+        DatabaseCommand::List(OfService { service, reach }) => {
+            let path = service_path(&service, "/databases");
+            reach.list(&path, ["DATABASE", "OWNER"], |database: &DatabaseView| {
+                [database.name.clone(), database.owner.clone()]
             })
         }
-        DatabaseCommand::Create { service, name, owner, reach } => {
-            let (path, body) =
-                (service_path(&service, "/databases"), DatabaseCreate { name, owner });
+        DatabaseCommand::Create { database: InService { service, name, reach }, owner } => {
+            let path = service_path(&service, "/databases");
             let made: DatabaseView =
-                reach.ask(async |api| api.with_body(Method::POST, &path, &body).await)?;
+                reach.send(Method::POST, &path, &DatabaseCreate { name, owner })?;
             reach.print(&made, |made| format!("{}, owned by {}\n", made.name, made.owner))
         }
-        DatabaseCommand::Delete { service, name, reach } => {
-            let path = service_path(&service, &format!("/databases/{}", segment(&name)));
-            reach.ask(async |api| api.delete(&path).await)
+        DatabaseCommand::Delete(InService { service, name, reach }) => {
+            reach.delete(&service_path(&service, &format!("/databases/{}", segment(&name))))
         }
     }
 }

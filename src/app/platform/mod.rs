@@ -14,13 +14,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use hyper::Uri;
+use hyper::{Method, Uri};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Failure;
 use super::cli::SOCKET;
 use crate::control::api::client::{ApiClient, ClientError, Target};
-use crate::control::api::segment;
+use crate::control::api::{Page, segment};
 use crate::domain::Secret;
 use table::Table;
 
@@ -44,6 +45,38 @@ pub struct Reach {
     json: bool,
 }
 
+/// A service.
+#[derive(Debug, Args)]
+pub struct OfService {
+    /// The service.
+    service: String,
+    /// Where the API is.
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Something that a service has.
+#[derive(Debug, Args)]
+pub struct InService {
+    /// The service.
+    service: String,
+    /// Its name there.
+    name: String,
+    /// Where the API is.
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Something that has an id.
+#[derive(Debug, Args)]
+pub struct WithId {
+    /// Its id.
+    id: String,
+    /// Where the API is.
+    #[command(flatten)]
+    reach: Reach,
+}
+
 impl Reach {
     fn client(&self) -> ApiClient {
         let target = match &self.api {
@@ -65,6 +98,48 @@ impl Reach {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(question(self.client()));
         answer.map_err(|error| Failure::new(error.to_string()))
+    }
+
+    /// Gets what is there.
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(async |api| api.get(path).await)
+    }
+
+    /// Has something made or changed.
+    fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(async |api| api.with_body(method, path, body).await)
+    }
+
+    /// Gives an order that says everything by its path.
+    fn order<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Failure> {
+        self.ask(async |api| api.order(method, path).await)
+    }
+
+    /// Has something taken away.
+    fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.ask(async |api| api.delete(path).await)
+    }
+
+    /// Prints a list, all of its pages, a row for each item.
+    fn list<T: Serialize + DeserializeOwned, const COLUMNS: usize>(
+        &self,
+        path: &str,
+        head: [&str; COLUMNS],
+        row: impl Fn(&T) -> [String; COLUMNS],
+    ) -> Result<(), Failure> {
+        let mut all = Page { items: Vec::<T>::new(), next: Some(String::new()) };
+        while let Some(after) = all.next.take() {
+            let page = format!("{path}?limit=1000&after={}", segment(&after));
+            let page: Page<T> = self.get(&page)?;
+            all.items.extend(page.items);
+            all.next = page.next;
+        }
+        self.print(&all, |all| Table::of(head, all.items.iter().map(row)).text())
     }
 
     /// Prints an answer as JSON, or as `people` read it.

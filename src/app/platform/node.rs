@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use hyper::Method;
 
-use super::{Reach, Table, table};
+use super::{Reach, WithId, table};
 use crate::app::{Failure, check};
 use crate::control::api::model::{NodeCreate, NodeView};
-use crate::control::api::{Page, segment};
+use crate::control::api::segment;
 use crate::domain::NodeTls;
 
 /// What can be done about nodes.
@@ -63,37 +63,13 @@ pub enum NodeCommand {
         reach: Reach,
     },
     /// A node in full.
-    Show {
-        /// Its id.
-        id: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Show(WithId),
     /// Look at a node now.
-    Look {
-        /// Its id.
-        id: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Look(WithId),
     /// Declare a dirty node free, once nothing is left there.
-    Free {
-        /// Its id.
-        id: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Free(WithId),
     /// Take a node that no service uses off the inventory.
-    Remove {
-        /// Its id.
-        id: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Remove(WithId),
 }
 
 fn node_tls(text: &str) -> Result<NodeTls, String> {
@@ -136,28 +112,25 @@ pub fn run(command: NodeCommand) -> Result<(), Failure> {
                 user,
                 password,
             };
-            let node: NodeView =
-                reach.ask(async |api| api.with_body(Method::POST, "/v1/nodes", &body).await)?;
+            let node: NodeView = reach.send(Method::POST, "/v1/nodes", &body)?;
             reach.print(&node, show)
         }
         NodeCommand::List { reach } => list(&reach),
-        NodeCommand::Show { id, reach } => {
-            let path = format!("/v1/nodes/{}", segment(&id));
-            let node: NodeView = reach.ask(async |api| api.get(&path).await)?;
+        NodeCommand::Show(WithId { id, reach }) => {
+            let node: NodeView = reach.get(&format!("/v1/nodes/{}", segment(&id)))?;
             reach.print(&node, show)
         }
-        NodeCommand::Look { id, reach } => order(&reach, &id, "look"),
-        NodeCommand::Free { id, reach } => order(&reach, &id, "free"),
-        NodeCommand::Remove { id, reach } => {
-            let path = format!("/v1/nodes/{}", segment(&id));
-            reach.ask(async |api| api.delete(&path).await)
+        NodeCommand::Look(node) => order(&node, "look"),
+        NodeCommand::Free(node) => order(&node, "free"),
+        NodeCommand::Remove(WithId { id, reach }) => {
+            reach.delete(&format!("/v1/nodes/{}", segment(&id)))
         }
     }
 }
 
-fn order(reach: &Reach, id: &str, order: &str) -> Result<(), Failure> {
+fn order(WithId { id, reach }: &WithId, order: &str) -> Result<(), Failure> {
     let path = format!("/v1/nodes/{}/{order}", segment(id));
-    let node: NodeView = reach.ask(async |api| api.order(Method::POST, &path).await)?;
+    let node: NodeView = reach.order(Method::POST, &path)?;
     reach.print(&node, show)
 }
 
@@ -167,26 +140,21 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 fn list(reach: &Reach) -> Result<(), Failure> {
-    let page: Page<NodeView> = reach.ask(async |api| api.get("/v1/nodes?limit=1000").await)?;
-    reach.print(&page, |page| {
-        let head =
-            ["NODE", "ADDRESS", "CLOUD", "REGION", "ZONE", "STATE", "SERVICE", "VERSION", "ROLE"];
-        let mut table = Table::new(&head);
-        for node in &page.items {
-            let found = node.found.as_ref();
-            table.row([
-                node.id.clone(),
-                node.address.clone(),
-                node.cloud.clone(),
-                node.region.clone(),
-                node.zone.clone().unwrap_or_default(),
-                state(node),
-                node.service.clone().unwrap_or_default(),
-                found.map(|found| found.version.clone()).unwrap_or_default(),
-                found.map(|found| role(found.standby).to_owned()).unwrap_or_default(),
-            ]);
-        }
-        table.text()
+    let head =
+        ["NODE", "ADDRESS", "CLOUD", "REGION", "ZONE", "STATE", "SERVICE", "VERSION", "ROLE"];
+    reach.list("/v1/nodes", head, |node: &NodeView| {
+        let found = node.found.as_ref();
+        [
+            node.id.clone(),
+            node.address.clone(),
+            node.cloud.clone(),
+            node.region.clone(),
+            node.zone.clone().unwrap_or_default(),
+            state(node),
+            node.service.clone().unwrap_or_default(),
+            found.map(|found| found.version.clone()).unwrap_or_default(),
+            found.map(|found| role(found.standby).to_owned()).unwrap_or_default(),
+        ]
     })
 }
 

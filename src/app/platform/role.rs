@@ -3,53 +3,23 @@
 use clap::Subcommand;
 use hyper::Method;
 
-use super::{Reach, Table, service_path};
+use super::{InService, OfService, Reach, service_path};
 use crate::app::Failure;
 use crate::control::api::model::{RoleCreate, RoleView};
-use crate::control::api::{Page, segment};
+use crate::control::api::segment;
 
 /// What can be done about a service's roles.
 #[derive(Debug, Subcommand)]
 pub enum RoleCommand {
     /// The roles that were made here.
-    List {
-        /// The service.
-        service: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    List(OfService),
     /// Make a role and print its password.
-    Create {
-        /// The service.
-        service: String,
-        /// The role's name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Create(InService),
     /// Give a role another password and print it; the old one is refused from
     /// then on.
-    Rotate {
-        /// The service.
-        service: String,
-        /// The role's name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Rotate(InService),
     /// Take a role away; what it owned becomes the admin role's.
-    Delete {
-        /// The service.
-        service: String,
-        /// The role's name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Delete(InService),
 }
 
 /// Runs one of them.
@@ -58,36 +28,28 @@ pub enum RoleCommand {
 /// What the API said.
 pub fn run(command: RoleCommand) -> Result<(), Failure> {
     match command {
-        RoleCommand::List { service, reach } => {
-            let path = service_path(&service, "/roles?limit=1000");
-            let page: Page<RoleView> = reach.ask(async |api| api.get(&path).await)?;
-            reach.print(&page, |page| {
-                let mut table = Table::new(&["ROLE", "CREATED", "PASSWORD SET"]);
-                for role in &page.items {
-                    let (created, rotated) = (role.created_at.clone(), role.rotated_at.clone());
-                    table.row([role.name.clone(), created, rotated]);
-                }
-                table.text()
+        RoleCommand::List(OfService { service, reach }) => {
+            let path = service_path(&service, "/roles");
+            reach.list(&path, ["ROLE", "CREATED", "PASSWORD SET"], |role: &RoleView| {
+                [role.name.clone(), role.created_at.clone(), role.rotated_at.clone()]
             })
         }
-        RoleCommand::Create { service, name, reach } => {
-            let (path, body) = (service_path(&service, "/roles"), RoleCreate { name });
-            let role: RoleView =
-                reach.ask(async |api| api.with_body(Method::POST, &path, &body).await)?;
-            reach.print(&role, password)
+        RoleCommand::Create(InService { service, name, reach }) => {
+            let path = service_path(&service, "/roles");
+            let role: RoleView = reach.send(Method::POST, &path, &RoleCreate { name })?;
+            print_password(&reach, &role)
         }
-        RoleCommand::Rotate { service, name, reach } => {
+        RoleCommand::Rotate(InService { service, name, reach }) => {
             let path = service_path(&service, &format!("/roles/{}/rotate", segment(&name)));
-            let role: RoleView = reach.ask(async |api| api.order(Method::POST, &path).await)?;
-            reach.print(&role, password)
+            let role: RoleView = reach.order(Method::POST, &path)?;
+            print_password(&reach, &role)
         }
-        RoleCommand::Delete { service, name, reach } => {
-            let path = service_path(&service, &format!("/roles/{}", segment(&name)));
-            reach.ask(async |api| api.delete(&path).await)
+        RoleCommand::Delete(InService { service, name, reach }) => {
+            reach.delete(&service_path(&service, &format!("/roles/{}", segment(&name))))
         }
     }
 }
 
-fn password(role: &RoleView) -> String {
-    format!("{}\n", role.password.as_deref().unwrap_or_default())
+fn print_password(reach: &Reach, role: &RoleView) -> Result<(), Failure> {
+    reach.print(role, |role| format!("{}\n", role.password.as_deref().unwrap_or_default()))
 }

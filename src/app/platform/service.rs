@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 
-use super::{Reach, Table, service_path, table};
+use super::{OfService, Reach, Table, service_path, table};
 use crate::app::Failure;
 use crate::control::api::model::{
     ChangeView, ConnectionView, EndedView, EventView, ServiceChange, ServiceCreate, ServiceState,
     ServiceSummary, ServiceView,
 };
-use crate::control::api::{Page, segment};
 use crate::control::catalog::record::{PoolSettings, Provider, ServiceKind};
 
 /// Between two looks at a service that is being made or taken apart.
@@ -29,78 +28,48 @@ pub enum ServiceCommand {
         reach: Reach,
     },
     /// A service in full: what to put into a driver, and how it is.
-    Show {
-        /// Its name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Show(OfService),
     /// Change a service; live traffic obeys at once.
     Update(UpdateOptions),
     /// Delete a service, and wait until it is gone.
     Delete {
-        /// Its name.
-        name: String,
+        /// The service, and where the API is.
+        #[command(flatten)]
+        of: OfService,
         /// Return at once.
         #[arg(long)]
         no_wait: bool,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
     },
     /// The live sessions of a service.
     Connections {
-        /// Its name.
-        name: String,
+        /// The service, and where the API is.
+        #[command(flatten)]
+        of: OfService,
         /// End this session.
         #[arg(long, value_name = "ID")]
         end: Option<u64>,
         /// End all of them.
         #[arg(long, conflicts_with = "end")]
         end_all: bool,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
     },
     /// Print a URI, for psql and drivers: psql "$(postern service uri orders)".
     Uri {
-        /// Its name.
-        name: String,
+        /// The service, and where the API is.
+        #[command(flatten)]
+        of: OfService,
         /// The pooled URI.
         #[arg(long)]
         pooled: bool,
         /// The URI of the standbys.
         #[arg(long, conflicts_with = "pooled")]
         read_only: bool,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
     },
     /// Let nothing new begin until the service is resumed.
-    Pause {
-        /// Its name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Pause(OfService),
     /// Let a paused service go on.
-    Resume {
-        /// Its name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Resume(OfService),
     /// What happened to a service, newest first.
-    Events {
-        /// Its name.
-        name: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Events(OfService),
 }
 
 /// What service to create.
@@ -113,7 +82,7 @@ pub struct CreateOptions {
     plan: String,
     /// What its nodes offer.
     #[arg(long, default_value = "postgresql")]
-    kind: KindWord,
+    kind: ServiceKind,
     /// What people call it.
     #[arg(long)]
     display_name: Option<String>,
@@ -126,7 +95,7 @@ pub struct CreateOptions {
     /// Who makes its nodes: external, those of the inventory; local, Postern on
     /// its own host.
     #[arg(long, default_value = "external")]
-    provider: ProviderWord,
+    provider: Provider,
     /// A node to place it on, by its id; may be repeated.
     #[arg(long = "node", value_name = "ID")]
     nodes: Vec<String>,
@@ -145,23 +114,12 @@ pub struct CreateOptions {
     reach: Reach,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum KindWord {
-    Postgresql,
-    Vector,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ProviderWord {
-    External,
-    Local,
-}
-
 /// How to change a service.
 #[derive(Debug, Args)]
 pub struct UpdateOptions {
-    /// Its name.
-    name: String,
+    /// The service, and where the API is.
+    #[command(flatten)]
+    of: OfService,
     /// What people call it.
     #[arg(long)]
     display_name: Option<String>,
@@ -184,9 +142,6 @@ pub struct UpdateOptions {
     /// Only say which sessions would end.
     #[arg(long)]
     dry_run: bool,
-    /// Where the API is.
-    #[command(flatten)]
-    reach: Reach,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -203,35 +158,34 @@ pub fn run(command: ServiceCommand) -> Result<(), Failure> {
     match command {
         ServiceCommand::Create(options) => create(options),
         ServiceCommand::List { reach } => list(&reach),
-        ServiceCommand::Show { name, reach } => reach.print(&find(&reach, &name)?, show),
+        ServiceCommand::Show(of) => of.reach.print(&find(&of)?, show),
         ServiceCommand::Update(options) => update(options),
-        ServiceCommand::Delete { name, no_wait, reach } => delete(&reach, &name, no_wait),
-        ServiceCommand::Connections { name, end, end_all, reach } => {
+        ServiceCommand::Delete { of, no_wait } => delete(&of, no_wait),
+        ServiceCommand::Connections { of, end, end_all } => {
             if end.is_some() || end_all {
-                end_connections(&reach, &name, end)
+                end_connections(&of, end)
             } else {
-                connections(&reach, &name)
+                connections(&of)
             }
         }
-        ServiceCommand::Uri { name, pooled, read_only, reach } => {
-            let info = find(&reach, &name)?.connection;
+        ServiceCommand::Uri { of, pooled, read_only } => {
+            let info = find(&of)?.connection;
             let uri = match (pooled, read_only) {
                 (true, _) => info.pooled_uri,
                 (_, true) => info.read_only_uri,
                 _ => Some(info.uri),
             };
             let uri = uri.ok_or_else(|| Failure::new("the service has no such endpoint"))?;
-            reach.print(&uri, |uri| format!("{uri}\n"))
+            of.reach.print(&uri, |uri| format!("{uri}\n"))
         }
-        ServiceCommand::Pause { name, reach } => order(&reach, &name, "/pause"),
-        ServiceCommand::Resume { name, reach } => order(&reach, &name, "/resume"),
-        ServiceCommand::Events { name, reach } => events(&reach, &name),
+        ServiceCommand::Pause(of) => order(&of, "/pause"),
+        ServiceCommand::Resume(of) => order(&of, "/resume"),
+        ServiceCommand::Events(of) => events(&of),
     }
 }
 
-fn find(reach: &Reach, name: &str) -> Result<ServiceView, Failure> {
-    let path = service_path(name, "");
-    reach.ask(async |api| api.get(&path).await)
+fn find(OfService { service, reach }: &OfService) -> Result<ServiceView, Failure> {
+    reach.get(&service_path(service, ""))
 }
 
 fn create(options: CreateOptions) -> Result<(), Failure> {
@@ -240,32 +194,26 @@ fn create(options: CreateOptions) -> Result<(), Failure> {
     let body = ServiceCreate {
         name: options.name,
         display_name: options.display_name,
-        kind: match options.kind {
-            KindWord::Postgresql => ServiceKind::Postgresql,
-            KindWord::Vector => ServiceKind::Vector,
-        },
+        kind: options.kind,
         plan: options.plan,
         cloud: options.cloud,
         region: options.region,
-        provider: match options.provider {
-            ProviderWord::External => Provider::External,
-            ProviderWord::Local => Provider::Local,
-        },
+        provider: options.provider,
         nodes: some(options.nodes),
         allowlist: some(options.allow),
         pooling: PoolSettings::default(),
         termination_protection: options.termination_protection,
     };
-    let mut service: ServiceView =
-        reach.ask(async |api| api.with_body(Method::POST, "/v1/services", &body).await)?;
+    let mut view: ServiceView = reach.send(Method::POST, "/v1/services", &body)?;
+    let of = OfService { service: body.name, reach };
     if !options.no_wait {
-        service = wait_for(&reach, service)?;
+        view = wait_for(&of, view)?;
     }
-    reach.print(&service, show)
+    of.reach.print(&view, show)
 }
 
 /// Shows each step on the standard error, until the service runs.
-fn wait_for(reach: &Reach, mut service: ServiceView) -> Result<ServiceView, Failure> {
+fn wait_for(of: &OfService, mut service: ServiceView) -> Result<ServiceView, Failure> {
     let (started, mut said) = (Instant::now(), None);
     loop {
         match service.state {
@@ -286,31 +234,21 @@ fn wait_for(reach: &Reach, mut service: ServiceView) -> Result<ServiceView, Fail
             eprintln!("{}: {}", service.name, said.as_deref().unwrap_or("waiting"));
         }
         std::thread::sleep(LOOK_AGAIN);
-        service = find(reach, &service.name)?;
+        service = find(of)?;
     }
 }
 
 fn list(reach: &Reach) -> Result<(), Failure> {
-    let mut all = Page { items: Vec::<ServiceSummary>::new(), next: Some(String::new()) };
-    while let Some(after) = all.next.take() {
-        let path = format!("/v1/services?limit=1000&after={}", segment(&after));
-        let page: Page<ServiceSummary> = reach.ask(async |api| api.get(&path).await)?;
-        all.items.extend(page.items);
-        all.next = page.next;
-    }
-    reach.print(&all, |all| {
-        let mut table = Table::new(&["SERVICE", "KIND", "PLAN", "CLOUD", "REGION", "STATE"]);
-        for service in &all.items {
-            table.row([
-                service.name.clone(),
-                kind(service.kind).to_owned(),
-                service.plan.clone(),
-                service.cloud.clone().unwrap_or_default(),
-                service.region.clone().unwrap_or_default(),
-                word(&service.state),
-            ]);
-        }
-        table.text()
+    let head = ["SERVICE", "KIND", "PLAN", "CLOUD", "REGION", "STATE"];
+    reach.list("/v1/services", head, |service: &ServiceSummary| {
+        [
+            service.name.clone(),
+            word(&service.kind),
+            service.plan.clone(),
+            service.cloud.clone().unwrap_or_default(),
+            service.region.clone().unwrap_or_default(),
+            word(&service.state),
+        ]
     })
 }
 
@@ -320,13 +258,6 @@ fn word(value: &impl serde::Serialize) -> String {
     json.as_str().unwrap_or_default().to_owned()
 }
 
-fn kind(kind: ServiceKind) -> &'static str {
-    match kind {
-        ServiceKind::Postgresql => "postgresql",
-        ServiceKind::Vector => "vector",
-    }
-}
-
 fn show(service: &ServiceView) -> String {
     let info = &service.connection;
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -334,7 +265,7 @@ fn show(service: &ServiceView) -> String {
     let mut text = table::pairs(&[
         ("service", service.name.clone()),
         ("display name", service.display_name.clone()),
-        ("kind", kind(service.kind).to_owned()),
+        ("kind", word(&service.kind)),
         ("plan", service.plan.clone()),
         ("cloud", optional(&service.cloud)),
         ("region", optional(&service.region)),
@@ -370,19 +301,18 @@ fn show(service: &ServiceView) -> String {
         ),
         ("created", optional(&service.created_at)),
     ]);
-    let mut nodes = Table::new(&["NODE", "ROLE", "ZONE", "LAG"]);
-    for node in &service.nodes {
+    let nodes = service.nodes.iter().map(|node| {
         let lag = node.lag_seconds.map(|lag| format!("{lag} s")).unwrap_or_default();
         let zone = node.zone.clone().unwrap_or_default();
-        nodes.row([node.address.clone(), node.role.clone(), zone, lag]);
-    }
+        [node.address.clone(), node.role.clone(), zone, lag]
+    });
     text.push('\n');
-    text.push_str(&nodes.text());
+    text.push_str(&Table::of(["NODE", "ROLE", "ZONE", "LAG"], nodes).text());
     text
 }
 
 fn update(options: UpdateOptions) -> Result<(), Failure> {
-    let (reach, name) = (options.reach, options.name);
+    let OfService { service, reach } = options.of;
     let on = |switch: Option<Switch>| switch.map(|switch| switch == Switch::On);
     let given = !options.allow.is_empty() || options.allow_nobody;
     let change = ServiceChange {
@@ -393,23 +323,23 @@ fn update(options: UpdateOptions) -> Result<(), Failure> {
         powered: on(options.power),
         termination_protection: on(options.termination_protection),
     };
-    let path = service_path(&name, if options.dry_run { "?dry_run=true" } else { "" });
-    let outcome: ChangeView =
-        reach.ask(async |api| api.with_body(Method::PATCH, &path, &change).await)?;
+    let path = service_path(&service, if options.dry_run { "?dry_run=true" } else { "" });
+    let outcome: ChangeView = reach.send(Method::PATCH, &path, &change)?;
     reach.print(&outcome, |outcome| {
         let verb = if outcome.dry_run { "would end" } else { "ended" };
         let count = outcome.sessions_ended.len();
         let mut text = format!("{}: {count} sessions {verb}\n", outcome.service.name);
         if count > 0 {
-            text.push_str(&sessions(&outcome.sessions_ended));
+            let rows = outcome.sessions_ended.iter().map(session);
+            text.push_str(&Table::of(SESSION, rows).text());
         }
         text
     })
 }
 
-fn delete(reach: &Reach, name: &str, no_wait: bool) -> Result<(), Failure> {
-    let path = service_path(name, "");
-    let _: ServiceView = reach.ask(async |api| api.order(Method::DELETE, &path).await)?;
+fn delete(OfService { service, reach }: &OfService, no_wait: bool) -> Result<(), Failure> {
+    let path = service_path(service, "");
+    let _: ServiceView = reach.order(Method::DELETE, &path)?;
     let gone = || {
         let found: Result<Option<ServiceView>, Failure> =
             reach.ask(async |api| match api.get(&path).await {
@@ -424,51 +354,42 @@ fn delete(reach: &Reach, name: &str, no_wait: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn order(reach: &Reach, name: &str, order: &str) -> Result<(), Failure> {
-    let path = service_path(name, order);
-    let service: ServiceView = reach.ask(async |api| api.order(Method::POST, &path).await)?;
+fn order(OfService { service, reach }: &OfService, order: &str) -> Result<(), Failure> {
+    let service: ServiceView = reach.order(Method::POST, &service_path(service, order))?;
     reach.print(&service, show)
 }
 
-fn connections(reach: &Reach, name: &str) -> Result<(), Failure> {
-    let path = service_path(name, "/connections?limit=1000");
-    let page: Page<ConnectionView> = reach.ask(async |api| api.get(&path).await)?;
-    reach.print(&page, |page| sessions(&page.items))
+fn connections(OfService { service, reach }: &OfService) -> Result<(), Failure> {
+    reach.list(&service_path(service, "/connections"), SESSION, session)
 }
 
-fn sessions(sessions: &[ConnectionView]) -> String {
-    let head = ["ID", "ENDPOINT", "ROLE", "DATABASE", "APPLICATION", "ADDRESS", "ACTIVITY", "FOR"];
-    let mut table = Table::new(&head);
-    for session in sessions {
-        table.row([
-            session.id.to_string(),
-            session.endpoint.clone(),
-            session.role.clone(),
-            session.database.clone(),
-            session.application.clone(),
-            session.address.clone(),
-            session.activity.clone(),
-            format!("{} s", session.activity_seconds),
-        ]);
-    }
-    table.text()
+const SESSION: [&str; 8] =
+    ["ID", "ENDPOINT", "ROLE", "DATABASE", "APPLICATION", "ADDRESS", "ACTIVITY", "FOR"];
+
+fn session(session: &ConnectionView) -> [String; SESSION.len()] {
+    [
+        session.id.to_string(),
+        session.endpoint.clone(),
+        session.role.clone(),
+        session.database.clone(),
+        session.application.clone(),
+        session.address.clone(),
+        session.activity.clone(),
+        format!("{} s", session.activity_seconds),
+    ]
 }
 
-fn end_connections(reach: &Reach, name: &str, id: Option<u64>) -> Result<(), Failure> {
+fn end_connections(
+    OfService { service, reach }: &OfService,
+    id: Option<u64>,
+) -> Result<(), Failure> {
     let rest = id.map_or("/connections".to_owned(), |id| format!("/connections/{id}"));
-    let path = service_path(name, &rest);
-    let ended: EndedView = reach.ask(async |api| api.order(Method::DELETE, &path).await)?;
+    let ended: EndedView = reach.order(Method::DELETE, &service_path(service, &rest))?;
     reach.print(&ended, |ended| format!("{} sessions told to leave\n", ended.ended))
 }
 
-fn events(reach: &Reach, name: &str) -> Result<(), Failure> {
-    let path = service_path(name, "/events?limit=1000");
-    let page: Page<EventView> = reach.ask(async |api| api.get(&path).await)?;
-    reach.print(&page, |page| {
-        let mut table = Table::new(&["AT", "EVENT", ""]);
-        for event in &page.items {
-            table.row([event.at.clone(), event.kind.clone(), event.message.clone()]);
-        }
-        table.text()
+fn events(OfService { service, reach }: &OfService) -> Result<(), Failure> {
+    reach.list(&service_path(service, "/events"), ["AT", "EVENT", ""], |event: &EventView| {
+        [event.at.clone(), event.kind.clone(), event.message.clone()]
     })
 }

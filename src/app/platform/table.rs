@@ -7,14 +7,14 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Columns of these names.
-    pub(super) fn new(head: &[&str]) -> Self {
-        Self { rows: vec![head.iter().map(ToString::to_string).collect()] }
-    }
-
-    /// A row.
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| visible(&cell)).collect());
+    /// Columns of these names, and the rows in them.
+    pub(super) fn of<const COLUMNS: usize>(
+        head: [&str; COLUMNS],
+        rows: impl IntoIterator<Item = [String; COLUMNS]>,
+    ) -> Self {
+        let shown = |row: [String; COLUMNS]| row.iter().map(|cell| visible(cell)).collect();
+        let head = std::iter::once(head.map(str::to_owned));
+        Self { rows: head.chain(rows).map(shown).collect() }
     }
 
     /// The text, a line for each row.
@@ -56,9 +56,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_controls_are_shown() {
-        let mut table = Table::new(&["NAME", "PLAN"]);
-        table.row(["orders".to_owned(), "startup-4".to_owned()]);
-        table.row(["a\u{1b}[31m".to_owned(), String::new()]);
+        let rows = [["orders", "startup-4"], ["a\u{1b}[31m", ""]];
+        let table = Table::of(["NAME", "PLAN"], rows.map(|row| row.map(str::to_owned)));
         assert_eq!(table.text(), "NAME         PLAN\norders       startup-4\na\\u{1b}[31m\n");
         let text = pairs(&[("name", "orders".to_owned()), ("reason", String::new())]);
         assert_eq!(text, "name  orders\n");

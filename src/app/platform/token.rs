@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use hyper::Method;
 
-use super::{Reach, Table};
+use super::{Reach, WithId};
 use crate::app::Failure;
 use crate::control::api::model::{NewToken, TokenCreate, TokenView};
-use crate::control::api::{Page, segment};
+use crate::control::api::segment;
 use crate::control::catalog::record::Scope;
 
 /// What can be done about tokens.
@@ -31,13 +31,7 @@ pub enum TokenCommand {
         reach: Reach,
     },
     /// Take a token away.
-    Delete {
-        /// Its id.
-        id: String,
-        /// Where the API is.
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Delete(WithId),
 }
 
 /// Runs one of them.
@@ -48,26 +42,19 @@ pub fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Create { description, scope, reach } => {
             let body = TokenCreate { description, scope };
-            let made: NewToken =
-                reach.ask(async |api| api.with_body(Method::POST, "/v1/tokens", &body).await)?;
+            let made: NewToken = reach.send(Method::POST, "/v1/tokens", &body)?;
             reach.print(&made, |made| format!("{}\n", made.token))
         }
         TokenCommand::List { reach } => {
-            let page: Page<TokenView> =
-                reach.ask(async |api| api.get("/v1/tokens?limit=1000").await)?;
-            reach.print(&page, |page| {
-                let mut table = Table::new(&["ID", "SCOPE", "CREATED", "DESCRIPTION"]);
-                for token in &page.items {
-                    let scope = format!("{:?}", token.scope).to_lowercase();
-                    let (created, text) = (token.created_at.clone(), token.description.clone());
-                    table.row([token.id.clone(), scope, created, text]);
-                }
-                table.text()
+            let head = ["ID", "SCOPE", "CREATED", "DESCRIPTION"];
+            reach.list("/v1/tokens", head, |token: &TokenView| {
+                let scope = format!("{:?}", token.scope).to_lowercase();
+                let (created, text) = (token.created_at.clone(), token.description.clone());
+                [token.id.clone(), scope, created, text]
             })
         }
-        TokenCommand::Delete { id, reach } => {
-            let path = format!("/v1/tokens/{}", segment(&id));
-            reach.ask(async |api| api.delete(&path).await)
+        TokenCommand::Delete(WithId { id, reach }) => {
+            reach.delete(&format!("/v1/tokens/{}", segment(&id)))
         }
     }
 }

@@ -20,7 +20,7 @@ pub trait Record: Serialize + DeserializeOwned {
 }
 
 /// What a service's nodes offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceKind {
     /// PostgreSQL.
@@ -48,7 +48,7 @@ impl From<domain::Kind> for ServiceKind {
 }
 
 /// Who makes a service's nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The operator, who registered them.
