@@ -6,10 +6,10 @@ use axum::extract::State;
 use super::Api;
 use super::authority::{Admin, Permit};
 use super::model::AuditView;
+use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
-use super::request::{Asked, Page, PageQuery};
 use crate::control::catalog::Audit;
-use crate::control::catalog::store::{Line, Lines, Log};
+use crate::control::catalog::store::{Line, Log};
 
 /// The audit log, newest first. It cannot be changed.
 #[utoipa::path(get, path = "/audit", tag = "audit", params(PageQuery),
@@ -17,16 +17,10 @@ use crate::control::catalog::store::{Line, Lines, Log};
 pub(super) async fn list(
     _: Permit<Admin>,
     State(api): State<Api>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<AuditView>>, Problem> {
-    let limit = query.limit()?;
-    let lines = api.with_catalog(move |catalog| {
-        let before = query.before()?;
-        let lines = Lines { log: Log::Audit, subject: None, before, limit: limit + 1 };
-        Ok(catalog.lines(lines)?)
-    });
-    let items = lines.await?.into_iter().map(view).collect();
-    Ok(Json(Page::of(items, limit, |line: &AuditView| line.id.to_string())))
+    let lines = api.lines(&window, Log::Audit, None).await?;
+    Ok(window.page(lines.into_iter().map(view), |line| line.id))
 }
 
 fn view(line: Line) -> AuditView {

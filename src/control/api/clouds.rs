@@ -9,8 +9,8 @@ use axum::extract::State;
 use super::Api;
 use super::authority::{Permit, Read};
 use super::model::{CloudView, RegionView};
+use super::page::Page;
 use super::problem::{Problem, Problems};
-use super::request::Page;
 use crate::control::catalog::record::{NodeRecord, Usage};
 use crate::control::catalog::store::Range;
 

@@ -8,8 +8,9 @@ use axum::extract::State;
 use super::Api;
 use super::authority::{Permit, Read, Write};
 use super::model::{ConnectionView, EndedView};
+use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
-use super::request::{Asked, Named, Page, PageQuery};
+use super::request::Named;
 use crate::control::catalog::{Audit, Catalog};
 use crate::directory::Seat;
 use crate::directory::roster::Order;
@@ -23,14 +24,13 @@ pub(super) async fn list(
     _: Permit<Read>,
     State(api): State<Api>,
     Named(name): Named<String>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<ConnectionView>>, Problem> {
-    let (name, limit, after) = (api.known(&name)?, query.limit()?, query.number()?);
+    let (name, after) = (api.known(&name)?, window.number()?);
     let mut seats = api.roster.seats_of(&name);
     seats.retain(|seat| seat.id > after);
     seats.sort_by_key(|seat| seat.id);
-    let items = seats.iter().take(limit + 1).map(|seat| view(&api, seat)).collect();
-    Ok(Json(Page::of(items, limit, |session: &ConnectionView| session.id.to_string())))
+    Ok(window.page(seats.iter().map(|seat| view(&api, seat)), |session| session.id))
 }
 
 /// Ends all sessions of a service.

@@ -8,8 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 use super::authority::{Permit, Read, Write};
 use super::model::{DatabaseCreate, DatabaseView};
 use super::overview::Known;
+use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
-use super::request::{Asked, Body, Findings, Named, Page, PageQuery};
+use super::request::{Body, Findings, Named};
 use super::{Api, created, segment};
 use crate::control::catalog::record::ServiceRecord;
 use crate::control::catalog::{Audit, Catalog};
@@ -32,17 +33,15 @@ pub(super) async fn list(
     permit: Permit<Read>,
     State(api): State<Api>,
     Named(name): Named<String>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<DatabaseView>>, Problem> {
-    let limit = query.limit()?;
     let service = Known::find(&api, &permit.caller, &name).await?.into_record()?.record;
     let session = primary(&api, &service, "postgres").await?;
-    let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-    let rows = session.rows(DATABASES, &[&query.after(), &most]).await;
+    let most = i64::try_from(window.most()).unwrap_or(i64::MAX);
+    let rows = session.rows(DATABASES, &[&window.after(), &most]).await;
     let rows = rows.map_err(|error| sql_problem(&error))?;
     let view = |row: &tokio_postgres::Row| DatabaseView { name: row.get(0), owner: row.get(1) };
-    let items = rows.iter().map(view).collect();
-    Ok(Json(Page::of(items, limit, |database: &DatabaseView| database.name.clone())))
+    Ok(window.page(rows.iter().map(view), |database| database.name.clone()))
 }
 
 /// Makes a database.

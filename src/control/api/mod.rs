@@ -23,6 +23,7 @@ pub mod model;
 mod nodes;
 mod once;
 mod overview;
+mod page;
 mod plans;
 pub mod problem;
 mod reference;
@@ -52,9 +53,9 @@ use crate::directory::{CoarseClock, Directory, Roster};
 use crate::domain::ServiceName;
 use crate::pool::Slots;
 use entrance::Entrance;
+pub use page::Page;
 use problem::{FieldError, Problem};
 use reference::BearerToken;
-pub use request::Page;
 
 /// The largest body that is read, in bytes: an allowlist of a thousand
 /// entries has some fifty thousand.

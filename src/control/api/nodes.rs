@@ -7,8 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::authority::{Admin, Caller, Permit, Read};
 use super::model::{NodeCreate, NodeState, NodeView};
+use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
-use super::request::{Asked, Body, Findings, IfMatch, Named, Page, PageQuery, etag};
+use super::request::{Body, Findings, IfMatch, Named, etag};
 use super::{Api, created, segment};
 use crate::control::catalog::record::{Found, NodeRecord, PlacedNode, ServiceRecord, Usage};
 use crate::control::catalog::store::{Expect, Range};
@@ -22,15 +23,10 @@ use crate::domain::{NodeAddress, NodeTls, Secret};
 pub(super) async fn list(
     _: Permit<Read>,
     State(api): State<Api>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<NodeView>>, Problem> {
-    let limit = query.limit()?;
-    let nodes = api.with_catalog(move |catalog| {
-        let range = Range { prefix: "", after: query.after(), limit: limit + 1 };
-        Ok(catalog.list::<NodeRecord>(range)?)
-    });
-    let items = nodes.await?.into_iter().map(|found| view(found.record)).collect();
-    Ok(Json(Page::of(items, limit, |node: &NodeView| node.id.clone())))
+    let nodes: Vec<NodeRecord> = api.records(&window).await?;
+    Ok(window.page(nodes.into_iter().map(view), |node| node.id.clone()))
 }
 
 fn view(record: NodeRecord) -> NodeView {

@@ -6,8 +6,8 @@ use axum::extract::State;
 use super::Api;
 use super::authority::{Permit, Read};
 use super::model::PlanView;
+use super::page::Page;
 use super::problem::Problems;
-use super::request::Page;
 use crate::control::config::CatalogueRow;
 
 /// The plans that services can be on.

@@ -8,8 +8,6 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::problem::{FieldError, Problem};
@@ -51,75 +49,6 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         Ok(Self(Query::<T>::from_request_parts(parts, api).await?.0))
-    }
-}
-
-/// Which page of a list.
-#[derive(Debug, Clone, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PageQuery {
-    /// Items on the page.
-    #[serde(default = "usual_limit")]
-    #[param(minimum = 1, maximum = 1_000, default = 100)]
-    limit: u32,
-    /// What the page before gave as `next`.
-    #[serde(default)]
-    after: String,
-}
-
-fn usual_limit() -> u32 {
-    100
-}
-
-impl PageQuery {
-    /// Items on the page.
-    pub(super) fn limit(&self) -> Result<usize, Problem> {
-        if !(1..=1_000).contains(&self.limit) {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "limit is from 1 to 1000."));
-        }
-        Ok(self.limit as usize)
-    }
-
-    /// The number of the last item of the page before, or 0.
-    pub(super) fn number(&self) -> Result<u64, Problem> {
-        match self.after.as_str() {
-            "" => Ok(0),
-            text => text.parse().map_err(|_| {
-                Problem::new(StatusCode::BAD_REQUEST, "after is what the page before gave as next.")
-            }),
-        }
-    }
-
-    /// The same of a list that begins with its newest item.
-    pub(super) fn before(&self) -> Result<Option<u64>, Problem> {
-        Ok(Some(self.number()?).filter(|number| *number > 0))
-    }
-
-    /// The last item of the page before, or nothing.
-    #[must_use]
-    pub(super) fn after(&self) -> &str {
-        &self.after
-    }
-}
-
-/// A page of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Page<T> {
-    /// What is on it.
-    pub items: Vec<T>,
-    /// `after` for the next page; none: this is the last.
-    pub next: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// A page of at most `limit` of these items, of which there may be one
-    /// more.
-    pub(super) fn of(mut items: Vec<T>, limit: usize, name: impl Fn(&T) -> String) -> Self {
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(name);
-        Self { items, next }
     }
 }
 
@@ -236,13 +165,6 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_page_names_the_next_one_while_there_is_more() {
-        let page = |limit| Page::of(vec!["a".to_owned(), "b".to_owned()], limit, Clone::clone);
-        assert_eq!(page(1).next.as_deref(), Some("a"));
-        assert_eq!((page(2).items.len(), page(2).next), (2, None));
-    }
 
     #[test]
     fn names_of_postgresql_are_bounded() {

@@ -11,8 +11,9 @@ use super::databases::{primary, sql_problem};
 use super::model::{RoleCreate, RoleView};
 use super::once::Once;
 use super::overview::Known;
+use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
-use super::request::{Asked, Body, Findings, IdempotencyKey, Named, Page, PageQuery};
+use super::request::{Body, Findings, IdempotencyKey, Named};
 use super::{Api, created, segment};
 use crate::control::catalog::record::{RoleRecord, Scope, role_secret};
 use crate::control::catalog::store::{Expect, Range};
@@ -28,15 +29,14 @@ pub(super) async fn list(
     permit: Permit<Read>,
     State(api): State<Api>,
     Named(name): Named<String>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<RoleView>>, Problem> {
-    let limit = query.limit()?;
     Known::find(&api, &permit.caller, &name).await?.into_record()?;
     let may_see = permit.caller.scope >= Scope::Write;
+    let prefix = format!("{name}/");
+    let (after, limit) = (format!("{prefix}{}", window.after()), window.most());
     let views = api.with_catalog(move |catalog| {
-        let prefix = format!("{name}/");
-        let after = format!("{prefix}{}", query.after());
-        let range = Range { prefix: &prefix, after: &after, limit: limit + 1 };
+        let range = Range { prefix: &prefix, after: &after, limit };
         let roles: Vec<Versioned<RoleRecord>> = catalog.list(range)?;
         let view = |found: Versioned<RoleRecord>| {
             let path = role_secret(&found.record.service, &found.record.role);
@@ -45,7 +45,7 @@ pub(super) async fn list(
         };
         roles.into_iter().map(view).collect::<Result<Vec<_>, Problem>>()
     });
-    Ok(Json(Page::of(views.await?, limit, |role: &RoleView| role.name.clone())))
+    Ok(window.page(views.await?, |role| role.name.clone()))
 }
 
 fn view(record: RoleRecord, password: Option<Secret<String>>) -> RoleView {

@@ -7,12 +7,13 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::authority::{Admin, Permit, make_token};
 use super::model::{NewToken, TokenCreate, TokenView};
+use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
-use super::request::{Asked, Body, Findings, Named, Page, PageQuery};
+use super::request::{Body, Findings, Named};
 use super::{Api, segment};
 use crate::control::catalog::Audit;
 use crate::control::catalog::record::TokenRecord;
-use crate::control::catalog::store::{Expect, Range};
+use crate::control::catalog::store::Expect;
 
 /// The tokens, without their secrets.
 #[utoipa::path(get, path = "/tokens", tag = "tokens", params(PageQuery),
@@ -20,15 +21,10 @@ use crate::control::catalog::store::{Expect, Range};
 pub(super) async fn list(
     _: Permit<Admin>,
     State(api): State<Api>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<TokenView>>, Problem> {
-    let limit = query.limit()?;
-    let tokens = api.with_catalog(move |catalog| {
-        let range = Range { prefix: "", after: query.after(), limit: limit + 1 };
-        Ok(catalog.list::<TokenRecord>(range)?)
-    });
-    let tokens = tokens.await?.into_iter().map(|found| view(found.record)).collect();
-    Ok(Json(Page::of(tokens, limit, |token: &TokenView| token.id.clone())))
+    let tokens: Vec<TokenRecord> = api.records(&window).await?;
+    Ok(window.page(tokens.into_iter().map(view), |token| token.id.clone()))
 }
 
 fn view(record: TokenRecord) -> TokenView {

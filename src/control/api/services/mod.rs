@@ -14,11 +14,12 @@ use super::Api;
 use super::authority::{Caller, Permit, Read, Write};
 use super::model::{EventView, ServiceSummary, ServiceView};
 use super::overview::{Known, Roles, summary};
+use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
-use super::request::{Asked, IfMatch, Named, Page, PageQuery, etag};
+use super::request::{IfMatch, Named, etag};
 use crate::control::catalog::record::{ServiceRecord, Stage};
-use crate::control::catalog::store::{Line, Lines, Log, Range};
-use crate::control::catalog::{Audit, Catalog, Event, Versioned};
+use crate::control::catalog::store::{Line, Log};
+use crate::control::catalog::{Audit, Event};
 use crate::domain::ServiceName;
 
 /// The services, those of the configuration file among them.
@@ -27,29 +28,20 @@ use crate::domain::ServiceName;
 pub(super) async fn list(
     _: Permit<Read>,
     State(api): State<Api>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<ServiceSummary>>, Problem> {
-    let limit = query.limit()?;
-    let after = query.after().to_owned();
-    let records: Vec<Versioned<ServiceRecord>> = if api.catalog.is_some() {
-        let read = move |catalog: &Catalog| {
-            Ok(catalog.list(Range { prefix: "", after: &after, limit: limit + 1 })?)
-        };
-        api.with_catalog(read).await?
-    } else {
-        Vec::new()
-    };
+    let records: Vec<ServiceRecord> =
+        if api.catalog.is_some() { api.records(&window).await? } else { Vec::new() };
     let snapshot = api.directory.current();
-    let live = snapshot.services.keys().filter(|name| name.as_str() > query.after()).cloned();
+    let live = snapshot.services.keys().filter(|name| name.as_str() > window.after()).cloned();
     let mut names: BTreeSet<ServiceName> = live.collect();
-    names.extend(records.iter().filter_map(|found| found.record.name.parse().ok()));
+    names.extend(records.iter().filter_map(|record| record.name.parse().ok()));
     let roles = Roles::look(&api);
-    let summaries = names.iter().take(limit + 1).filter_map(|name| {
-        let found = records.iter().find(|found| found.record.name == name.as_str());
-        summary(&api, &roles, name, found.map(|found| &found.record))
+    let summaries = names.iter().take(window.most()).filter_map(|name| {
+        let record = records.iter().find(|record| record.name == name.as_str());
+        summary(&api, &roles, name, record)
     });
-    let items = summaries.collect();
-    Ok(Json(Page::of(items, limit, |service: &ServiceSummary| service.name.clone())))
+    Ok(window.page(summaries, |service| service.name.clone()))
 }
 
 /// A service in full: what to put into a driver, and how it is.
@@ -169,20 +161,13 @@ pub(super) async fn events(
     permit: Permit<Read>,
     State(api): State<Api>,
     Named(name): Named<String>,
-    Asked(query): Asked<PageQuery>,
+    window: Window,
 ) -> Result<Json<Page<EventView>>, Problem> {
-    let (limit, before) = (query.limit()?, query.before()?);
-    let subject = name.clone();
-    let lines = api.with_catalog(move |catalog| {
-        let lines = Lines { log: Log::Events, subject: Some(&subject), before, limit: limit + 1 };
-        Ok(catalog.lines(lines)?)
-    });
-    let lines = lines.await?;
+    let lines = api.lines(&window, Log::Events, Some(name.clone())).await?;
     if lines.is_empty() {
         Known::find(&api, &permit.caller, &name).await?;
     }
-    let items = lines.into_iter().map(event).collect();
-    Ok(Json(Page::of(items, limit, |event: &EventView| event.id.to_string())))
+    Ok(window.page(lines.into_iter().map(event), |event| event.id))
 }
 
 fn event(line: Line) -> EventView {
