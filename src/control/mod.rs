@@ -9,4 +9,5 @@ pub mod exposition;
 mod leader;
 pub mod management;
 pub mod planned;
+pub mod pooling;
 pub mod provision;

@@ -8,7 +8,10 @@ use std::ops::{BitOr, BitOrAssign};
 use std::str::FromStr;
 
 /// A kind of session state that holds a client to its server connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum PinReason {
     /// A setting whose name the text does not tell, or the random seed.
@@ -220,6 +223,9 @@ mod tests {
         let labels: BTreeSet<&str> = PinReason::ALL.into_iter().map(PinReason::label).collect();
         assert_eq!((bits.len(), labels.len()), (PinReason::ALL.len(), PinReason::ALL.len()));
         let named = InvalidPinReason.to_string();
+        for reason in PinReason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.label());
+        }
         for label in labels {
             assert_eq!(label.parse::<PinReason>().unwrap().label(), label);
             assert!(named.contains(label), "{label}");

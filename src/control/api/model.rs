@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::catalog::record::{Found, PoolSettings, Provider, Scope, ServiceKind};
+use crate::control::catalog::record::{Found, Provider, Scope, ServiceKind};
+use crate::control::pooling::PoolSettings;
 use crate::domain::NodeTls;
 
 /// A plan of the catalogue of plans.

@@ -10,10 +10,11 @@ use super::model::{
 };
 use super::problem::Problem;
 use super::{Api, authority::Caller};
-use crate::control::catalog::record::{PoolSettings, Scope, ServiceRecord, Stage, role_secret};
+use crate::control::catalog::record::{Scope, ServiceRecord, Stage, role_secret};
 use crate::control::catalog::{Catalog, Versioned};
 use crate::control::exposition::NodeRole;
-use crate::directory::{Node, Pooling, Service};
+use crate::control::pooling::PoolSettings;
+use crate::directory::{Node, Service};
 use crate::domain::{Access, Allowlist, PoolMode, Refusal, Secret, ServiceName};
 
 /// What is known of a service: one of both at least.
@@ -277,22 +278,5 @@ fn words(list: &Allowlist) -> Vec<String> {
 
 fn pooling(record: Option<&ServiceRecord>, live: Option<&Service>) -> PoolSettings {
     let of_file = || live.and_then(|live| live.nodes.first()).map(|node| node.pooling.into());
-    record.map(|record| record.pooling).or_else(of_file).unwrap_or_default()
-}
-
-impl From<Pooling> for PoolSettings {
-    fn from(pooling: Pooling) -> Self {
-        let seconds = |time: Option<std::time::Duration>| {
-            time.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
-        };
-        Self {
-            pool_size: pooling.pool_size.unwrap_or(0),
-            pooled_reserve: pooling.pooled_reserve,
-            max_prepared_statements: u32::try_from(pooling.max_prepared_statements)
-                .unwrap_or(u32::MAX),
-            server_idle_timeout: seconds(pooling.server_idle_timeout),
-            server_lifetime: seconds(pooling.server_lifetime),
-            query_wait_timeout: seconds(pooling.query_wait_timeout),
-        }
-    }
+    record.map(|record| record.pooling.clone()).or_else(of_file).unwrap_or_default()
 }

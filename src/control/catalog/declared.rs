@@ -2,13 +2,11 @@
 //! would declare it: one meaning for both.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
-use super::record::{PoolSettings, ServiceRecord};
+use super::record::ServiceRecord;
 use super::store::Range;
 use super::{Catalog, CatalogError, Versioned};
 use crate::control::config::{self, NodeCa, Plans, Settings, Store};
-use crate::directory::Pooling;
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Secret};
 
@@ -87,7 +85,7 @@ fn declared(
             .collect::<Result<_, _>>()?,
         node_tls: record.node_tls,
         node_ca: record.node_ca.as_deref().map(|pem| NodeCa::Pem(pem.into())),
-        pooling: record.pooling.into(),
+        pooling: record.pooling.clone().into(),
         management: config::Management {
             user: record.management_role.clone(),
             password,
@@ -139,19 +137,4 @@ pub fn with_catalog(
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-impl From<PoolSettings> for Pooling {
-    fn from(settings: PoolSettings) -> Self {
-        let unless_off = |seconds: u32| (seconds > 0).then(|| Duration::from_secs(seconds.into()));
-        Self {
-            pool_size: (settings.pool_size > 0).then_some(settings.pool_size),
-            pooled_reserve: settings.pooled_reserve,
-            max_prepared_statements: settings.max_prepared_statements as usize,
-            server_idle_timeout: unless_off(settings.server_idle_timeout),
-            server_lifetime: unless_off(settings.server_lifetime),
-            query_wait_timeout: unless_off(settings.query_wait_timeout),
-            ..Self::default()
-        }
-    }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::store::Collection;
+use crate::control::pooling::PoolSettings;
 use crate::domain;
 
 /// What an entry can be read as.
@@ -128,44 +129,6 @@ pub struct PlacedNode {
     pub address: String,
     /// Its availability zone, if it has one.
     pub zone: Option<String>,
-}
-
-/// How connections are pooled, as in `[[services]]` of the file; times in
-/// seconds, 0 as there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PoolSettings {
-    /// Server connections that pools may hold on a node; 0: the plan's.
-    #[schema(maximum = 100_000)]
-    pub pool_size: u32,
-    /// Connections of the plan that sessions leave to the pools.
-    #[schema(maximum = 100_000)]
-    pub pooled_reserve: u32,
-    /// Prepared statements that a server connection keeps.
-    #[schema(minimum = 1, maximum = 10_000)]
-    pub max_prepared_statements: u32,
-    /// How long a connection that nobody uses is kept, in seconds; 0: for ever.
-    #[schema(maximum = 604_800)]
-    pub server_idle_timeout: u32,
-    /// How old a connection may become, in seconds; 0: as old as it likes.
-    #[schema(maximum = 604_800)]
-    pub server_lifetime: u32,
-    /// How long a statement waits for a connection, in seconds; 0: for ever.
-    #[schema(maximum = 604_800)]
-    pub query_wait_timeout: u32,
-}
-
-impl Default for PoolSettings {
-    fn default() -> Self {
-        Self {
-            pool_size: 0,
-            pooled_reserve: 0,
-            max_prepared_statements: 200,
-            server_idle_timeout: 600,
-            server_lifetime: 3_600,
-            query_wait_timeout: 120,
-        }
-    }
 }
 
 /// A service.

@@ -13,6 +13,9 @@ use super::reading::Place;
 use super::section::Section;
 use super::store::{self, Store};
 use super::wording;
+use crate::control::pooling::{
+    CLIENTS, CONNECTIONS, HAND_OVERS, PoolSettings, SECONDS, STATEMENTS,
+};
 use crate::directory::{ClientLimits, Pooling, Reading};
 use crate::domain::allowlist::AllowEntry;
 use crate::domain::refusal::Unavailable;
@@ -124,47 +127,60 @@ pub(super) fn read(
     })
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-const OFF: Duration = Duration::ZERO;
-/// Up to ten days; 0 is off.
-const LONG: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(864_000);
-
+/// The keys, limits and defaults are those of [`PoolSettings`].
 fn pooling(section: &mut Section) -> Pooling {
-    let pool_size = section.number("pool_size", 0, 0..=100_000);
-    let audit_every = section.number("audit_every", 0, 0..=1_000_000);
+    let usual = Pooling::default();
+    let statements = PoolSettings::default().max_prepared_statements;
     Pooling {
-        pool_size: (pool_size > 0).then_some(pool_size),
-        pooled_reserve: section.number("pooled_reserve", 0, 0..=100_000),
-        min_pool_size: section.number("min_pool_size", 0, 0..=100_000),
-        max_prepared_statements: section.number("max_prepared_statements", 200, 1..=10_000),
-        server_idle_timeout: unless_off(section, "server_idle_timeout", 600 * SECOND),
-        server_lifetime: unless_off(section, "server_lifetime", 3600 * SECOND),
-        query_wait_timeout: unless_off(section, "query_wait_timeout", 120 * SECOND),
-        query_wait_notify: unless_off(section, "query_wait_notify", 5 * SECOND),
-        audit_every: (audit_every > 0).then_some(audit_every),
+        pool_size: unless_zero(section, "pool_size", CONNECTIONS),
+        pooled_reserve: section.number("pooled_reserve", usual.pooled_reserve, CONNECTIONS),
+        min_pool_size: section.number("min_pool_size", usual.min_pool_size, CONNECTIONS),
+        max_prepared_statements: section.number("max_prepared_statements", statements, STATEMENTS)
+            as usize,
+        server_idle_timeout: unless_off(section, "server_idle_timeout", usual.server_idle_timeout),
+        server_lifetime: unless_off(section, "server_lifetime", usual.server_lifetime),
+        query_wait_timeout: unless_off(section, "query_wait_timeout", usual.query_wait_timeout),
+        query_wait_notify: unless_off(section, "query_wait_notify", usual.query_wait_notify),
+        audit_every: unless_zero(section, "audit_every", HAND_OVERS),
         refused_pins: section.or("refuse_state", Vec::<PinReason>::new()).into_iter().collect(),
         reading: Reading {
-            max_replica_lag: unless_off(section, "max_replica_lag", 30 * SECOND),
-            fallback: section.or("read_only_fallback", false),
+            max_replica_lag: unless_off(section, "max_replica_lag", usual.reading.max_replica_lag),
+            fallback: section.or("read_only_fallback", usual.reading.fallback),
         },
-        clients: clients(section),
+        clients: clients(section, usual.clients),
     }
 }
 
-fn clients(section: &mut Section) -> ClientLimits {
-    let most = section.number("max_pooled_clients", 0, 0..=10_000_000);
+fn clients(section: &mut Section, usual: ClientLimits) -> ClientLimits {
+    let mut time = |key, usual| unless_off(section, key, usual);
     ClientLimits {
-        max_pooled_clients: (most > 0).then_some(most),
-        client_idle_timeout: unless_off(section, "client_idle_timeout", OFF),
-        idle_transaction_timeout: unless_off(section, "idle_transaction_timeout", OFF),
-        transaction_timeout: unless_off(section, "transaction_timeout", OFF),
-        query_timeout: unless_off(section, "query_timeout", OFF),
-        client_write_timeout: unless_off(section, "client_write_timeout", OFF),
+        client_idle_timeout: time("client_idle_timeout", usual.client_idle_timeout),
+        idle_transaction_timeout: time("idle_transaction_timeout", usual.idle_transaction_timeout),
+        transaction_timeout: time("transaction_timeout", usual.transaction_timeout),
+        query_timeout: time("query_timeout", usual.query_timeout),
+        client_write_timeout: time("client_write_timeout", usual.client_write_timeout),
+        max_pooled_clients: unless_zero(section, "max_pooled_clients", CLIENTS)
+            .map(|most| most as usize),
     }
 }
 
-fn unless_off(section: &mut Section, key: &'static str, default: Duration) -> Option<Duration> {
-    let duration = section.duration(key, default, LONG);
+/// None where the file says 0, or nothing.
+fn unless_zero(
+    section: &mut Section,
+    key: &'static str,
+    limits: RangeInclusive<u32>,
+) -> Option<u32> {
+    Some(section.number(key, 0, limits)).filter(|number| *number > 0)
+}
+
+fn unless_off(
+    section: &mut Section,
+    key: &'static str,
+    usual: Option<Duration>,
+) -> Option<Duration> {
+    let seconds = |seconds: &u32| Duration::from_secs((*seconds).into());
+    let limits = seconds(SECONDS.start())..=seconds(SECONDS.end());
+    let duration = section.duration(key, usual.unwrap_or_default(), limits);
     (!duration.is_zero()).then_some(duration)
 }
 
@@ -249,7 +265,23 @@ fn management(section: &mut Section) -> Option<Management> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::fixture::{accepted, refused, service};
+    use super::super::reading::Reading;
+    use super::super::section;
+    use crate::control::pooling::PoolSettings;
+
+    #[test]
+    fn the_file_and_the_api_have_the_same_keys_and_defaults() {
+        let reading = Reading::survey();
+        let of_the_file = section::read_file(&reading, "", super::pooling).unwrap();
+        let keys: BTreeSet<_> = reading.into_known().into_iter().map(|key| key.pattern).collect();
+        let of_the_api = PoolSettings::default();
+        let json = serde_json::to_value(&of_the_api).unwrap();
+        assert_eq!(keys, json.as_object().unwrap().keys().cloned().collect());
+        assert_eq!(PoolSettings::from(of_the_file), of_the_api);
+    }
 
     #[test]
     fn a_service_keeps_its_plans_promise() {

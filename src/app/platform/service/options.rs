@@ -5,7 +5,8 @@ use clap::{Args, ValueEnum};
 
 use crate::app::platform::{OfService, Reach};
 use crate::control::api::model::{ServiceChange, ServiceCreate};
-use crate::control::catalog::record::{PoolSettings, Provider, ServiceKind};
+use crate::control::catalog::record::{Provider, ServiceKind};
+use crate::control::pooling::PoolSettings;
 
 /// What service to create.
 #[derive(Debug, Args)]

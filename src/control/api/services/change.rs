@@ -83,7 +83,7 @@ fn check(body: &ServiceChange) -> Result<(), Problem> {
         findings.check_text("/display_name", text);
     }
     check_allowlist(&mut findings, body.allowlist.as_deref().unwrap_or_default());
-    if let Some(pooling) = body.pooling {
+    if let Some(pooling) = &body.pooling {
         check_pooling(&mut findings, pooling);
     }
     findings.finish()

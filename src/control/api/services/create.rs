@@ -16,6 +16,7 @@ use crate::control::catalog::record::{
 use crate::control::catalog::store::{Expect, Range};
 use crate::control::catalog::{Audit, Catalog, Versioned, declared, now};
 use crate::control::config::Plans;
+use crate::control::pooling::PoolSettings;
 use crate::control::provision::{local, placement};
 use crate::domain::{NodeTls, Plan, ServiceName};
 
@@ -75,7 +76,7 @@ fn check(body: &ServiceCreate, plans: &Plans) -> Result<Plan, Problem> {
         findings.add("/plan", format!("there is no plan {:?}", body.plan));
     }
     check_allowlist(&mut findings, body.allowlist.as_deref().unwrap_or_default());
-    check_pooling(&mut findings, body.pooling);
+    check_pooling(&mut findings, &body.pooling);
     if body.provider == Provider::Local {
         if body.nodes.is_some() {
             findings.add("/nodes", "nodes of this host are made, not named");
@@ -109,25 +110,9 @@ pub(super) fn check_allowlist(findings: &mut Findings, entries: &[String]) {
 }
 
 /// Everything that is wrong with settings of the pools.
-pub(super) fn check_pooling(
-    findings: &mut Findings,
-    pooling: crate::control::catalog::record::PoolSettings,
-) {
-    const WEEK: u32 = 604_800;
-    for (name, value, most) in [
-        ("pool_size", pooling.pool_size, 100_000),
-        ("pooled_reserve", pooling.pooled_reserve, 100_000),
-        ("max_prepared_statements", pooling.max_prepared_statements, 10_000),
-        ("server_idle_timeout", pooling.server_idle_timeout, WEEK),
-        ("server_lifetime", pooling.server_lifetime, WEEK),
-        ("query_wait_timeout", pooling.query_wait_timeout, WEEK),
-    ] {
-        if value > most {
-            findings.add(format!("/pooling/{name}"), format!("expected at most {most}"));
-        }
-    }
-    if pooling.max_prepared_statements == 0 {
-        findings.add("/pooling/max_prepared_statements", "expected at least 1");
+pub(super) fn check_pooling(findings: &mut Findings, pooling: &PoolSettings) {
+    for (key, expected) in pooling.problems() {
+        findings.add(format!("/pooling/{key}"), expected);
     }
 }
 
@@ -246,7 +231,7 @@ fn record(body: &ServiceCreate, nodes: &[Versioned<NodeRecord>]) -> ServiceRecor
         nodes: nodes.iter().map(place).collect(),
         node_tls: first.map_or(NodeTls::Prefer, |node| node.node_tls),
         node_ca: first.and_then(|node| node.node_ca.clone()),
-        pooling: body.pooling,
+        pooling: body.pooling.clone(),
         management_role: MANAGEMENT_ROLE.to_owned(),
         admin_role: ADMIN_ROLE.to_owned(),
         database: DATABASE.to_owned(),
