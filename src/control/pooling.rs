@@ -5,6 +5,8 @@
 //! The limits stand here for both, the defaults in [`Pooling`]; a test in
 //! `config/service.rs` holds the keys together.
 
+mod change;
+
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::directory::{ClientLimits, Pooling, Reading};
 use crate::domain::PinReason;
+pub use change::PoolChange;
 
 /// Server connections.
 pub const CONNECTIONS: RangeInclusive<u32> = 0..=100_000;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::control::catalog::record::{Found, Provider, Scope, ServiceKind};
-use crate::control::pooling::PoolSettings;
+use crate::control::pooling::{PoolChange, PoolSettings};
 use crate::domain::NodeTls;
 
 /// A plan of the catalogue of plans.
@@ -136,8 +136,9 @@ pub struct ServiceChange {
     /// Who may connect. Sessions that the new list does not permit are ended.
     #[schema(max_items = 1_000)]
     pub allowlist: Option<Vec<String>>,
-    /// How its connections are pooled.
-    pub pooling: Option<PoolSettings>,
+    /// How its connections are pooled; a setting that is not given stays.
+    #[schema(value_type = Option<PoolSettings>)]
+    pub pooling: Option<PoolChange>,
     /// Whether it is to run. Powered off it ends its sessions and admits none.
     pub powered: Option<bool>,
     /// Whether a deletion is refused.

@@ -129,6 +129,30 @@ fn e06_a_change_of_nothing_closes_nothing_and_a_new_size_counts() {
 }
 
 #[test]
+fn a_setting_of_the_pools_acts_on_live_traffic_and_the_others_stay() {
+    let (plane, _server, uri) = placed("hobbyist");
+    let settings = ["--pooling", "pool_size=2", "--pooling", "query_timeout=1s"];
+    plane.ok(&[&["service", "update", "orders"], &settings[..]].concat());
+    let change = json!({ "pooling": { "refuse_state": ["listen"] } });
+    assert_eq!(plane.ask("PATCH", "/v1/services/orders", Some(&change)).status, 200);
+    let shown = plane.ok(&["service", "show", "orders"]);
+    let expected = "pool_size=2, query_timeout=1, refuse_state=[\"listen\"]";
+    assert!(shown.contains(expected), "{shown}");
+    let slow = psql(&uri, "SELECT pg_sleep(30)");
+    let error = String::from_utf8_lossy(&slow.stderr).into_owned();
+    assert!(!slow.status.success() && error.contains("timeout"), "{error}");
+    let pooled = plane.ok(&["service", "uri", "orders", "--pooled"]);
+    assert!(!psql(&pooled, "LISTEN a").status.success());
+    for wrong in ["pool_sise=2", "query_timeout=1500ms", "refuse_state=nothing"] {
+        let update = plane.run(&["service", "update", "orders", "--pooling", wrong]);
+        assert_eq!(update.status.code(), Some(2), "a mistake in the command line");
+    }
+    let change = json!({ "pooling": { "audit_every": 1_000_001 } });
+    let problem = plane.ask("PATCH", "/v1/services/orders", Some(&change)).problem(422);
+    assert_eq!(problem["errors"][0]["pointer"], "/pooling/audit_every");
+}
+
+#[test]
 fn a_paused_service_holds_what_is_new_until_it_is_resumed() {
     let (plane, _server, uri) = placed("hobbyist");
     let runtime = runtime();

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use crate::app::platform::{OfService, Reach};
 use crate::control::api::model::{ServiceChange, ServiceCreate};
 use crate::control::catalog::record::{Provider, ServiceKind};
-use crate::control::pooling::PoolSettings;
+use crate::control::pooling::{PoolChange, PoolSettings};
 
 /// What service to create.
 #[derive(Debug, Args)]
@@ -39,6 +39,10 @@ pub struct CreateOptions {
     /// unless given.
     #[arg(long = "allow", value_name = "CIDR")]
     allow: Vec<String>,
+    /// A setting of its pools, as in the file: `query_timeout=30s`;
+    /// may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pooling: Vec<PoolChange>,
     /// Refuse deletions.
     #[arg(long)]
     termination_protection: bool,
@@ -64,7 +68,7 @@ impl CreateOptions {
             provider: self.provider,
             nodes: some(&self.nodes),
             allowlist: some(&self.allow),
-            pooling: PoolSettings::default(),
+            pooling: changed(&self.pooling).unwrap_or_default().apply(&PoolSettings::default()),
             termination_protection: self.termination_protection,
         }
     }
@@ -89,6 +93,10 @@ pub struct UpdateOptions {
     /// Let nobody in.
     #[arg(long, conflicts_with = "allow")]
     allow_nobody: bool,
+    /// A setting of its pools, as in the file: `query_timeout=30s`;
+    /// may be repeated. The others stay.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pooling: Vec<PoolChange>,
     /// on or off.
     #[arg(long)]
     power: Option<Switch>,
@@ -109,7 +117,7 @@ impl UpdateOptions {
             display_name: self.display_name.clone(),
             plan: self.plan.clone(),
             allowlist: given.then(|| self.allow.clone()),
-            pooling: None,
+            pooling: changed(&self.pooling),
             powered: self.power.map(on),
             termination_protection: self.termination_protection.map(on),
         }
@@ -120,4 +128,11 @@ impl UpdateOptions {
 enum Switch {
     On,
     Off,
+}
+
+/// One change of all of them, if there is one.
+fn changed(settings: &[PoolChange]) -> Option<PoolChange> {
+    let mut all = settings.first()?.clone();
+    all.extend(settings.iter().cloned());
+    Some(all)
 }

@@ -2,6 +2,7 @@
 
 use crate::app::platform::{Table, table};
 use crate::control::api::model::{ConnectionView, ServiceView};
+use crate::control::pooling::PoolChange;
 
 /// A word of the API.
 pub(super) fn word(value: &impl serde::Serialize) -> String {
@@ -44,6 +45,7 @@ pub(super) fn show(service: &ServiceView) -> String {
                 entries => entries.join(", "),
             },
         ),
+        ("pooling", PoolChange::unusual(&service.pooling).to_string()),
         ("backups", if days == 0 { "none".to_owned() } else { format!("kept {days} days") }),
         ("multi-AZ", if service.multi_az { "yes" } else { "no" }.to_owned()),
         ("paused", if service.paused { "yes".to_owned() } else { String::new() }),

@@ -18,6 +18,7 @@ use crate::control::api::problem::{Problem, Problems};
 use crate::control::api::request::{Asked, Body, Findings, IfMatch, Named, etag};
 use crate::control::catalog::record::{Provider, ServiceRecord, Stage};
 use crate::control::catalog::{Audit, declared};
+use crate::control::pooling::PoolSettings;
 use crate::control::provision::placement::needed_connections;
 use crate::directory::Seat;
 use crate::domain::Plan;
@@ -84,7 +85,7 @@ fn check(body: &ServiceChange) -> Result<(), Problem> {
     }
     check_allowlist(&mut findings, body.allowlist.as_deref().unwrap_or_default());
     if let Some(pooling) = &body.pooling {
-        check_pooling(&mut findings, pooling);
+        check_pooling(&mut findings, &pooling.apply(&PoolSettings::default()));
     }
     findings.finish()
 }
@@ -94,7 +95,7 @@ fn changed(mut record: ServiceRecord, body: &ServiceChange) -> ServiceRecord {
     record.display_name = body.display_name.unwrap_or(record.display_name);
     record.plan = body.plan.unwrap_or(record.plan);
     record.allowlist = body.allowlist.unwrap_or(record.allowlist);
-    record.pooling = body.pooling.unwrap_or(record.pooling);
+    record.pooling = body.pooling.unwrap_or_default().apply(&record.pooling);
     record.powered = body.powered.unwrap_or(record.powered);
     record.termination_protection =
         body.termination_protection.unwrap_or(record.termination_protection);
