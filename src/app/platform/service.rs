@@ -127,13 +127,13 @@ fn create(options: CreateOptions) -> Result<(), Failure> {
 fn wait_for(of: &OfService, mut service: ServiceView) -> Result<ServiceView, Failure> {
     let (started, mut said) = (Instant::now(), None);
     loop {
-        match service.state {
+        match service.summary.state {
             ServiceState::Provisioning => {}
             ServiceState::Failed => {
-                let why = service.reason.unwrap_or_default();
+                let (name, why) = (&of.service, service.reason.unwrap_or_default());
                 return Err(Failure::new(format!(
-                    "service {} could not be made: {why}; delete it with `postern service delete {}`",
-                    service.name, service.name
+                    "service {name} could not be made: {why}; delete it with `postern service \
+                     delete {name}`"
                 )));
             }
             // Made; its primary is about to be seen.
@@ -142,7 +142,7 @@ fn wait_for(of: &OfService, mut service: ServiceView) -> Result<ServiceView, Fai
         }
         if said != service.reason {
             said.clone_from(&service.reason);
-            eprintln!("{}: {}", service.name, said.as_deref().unwrap_or("waiting"));
+            eprintln!("{}: {}", of.service, said.as_deref().unwrap_or("waiting"));
         }
         std::thread::sleep(LOOK_AGAIN);
         service = find(of)?;
@@ -170,7 +170,7 @@ fn update(options: &UpdateOptions) -> Result<(), Failure> {
     reach.print(&outcome, |outcome| {
         let verb = if outcome.dry_run { "would end" } else { "ended" };
         let count = outcome.sessions_ended.len();
-        let mut text = format!("{}: {count} sessions {verb}\n", outcome.service.name);
+        let mut text = format!("{}: {count} sessions {verb}\n", outcome.service.summary.name);
         if count > 0 {
             let rows = outcome.sessions_ended.iter().map(session);
             text.push_str(&Table::of(SESSION, rows).text());

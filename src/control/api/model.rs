@@ -181,24 +181,11 @@ pub struct ServiceSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, as the API names them")]
 pub struct ServiceView {
-    /// Its name.
-    pub name: String,
-    /// What people call it.
-    pub display_name: String,
-    /// What its nodes offer.
-    pub kind: ServiceKind,
-    /// The name of its plan.
-    pub plan: String,
-    /// Where its nodes are.
-    pub cloud: Option<String>,
-    /// Where its nodes are.
-    pub region: Option<String>,
-    /// Where it is declared.
-    pub origin: Origin,
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub summary: ServiceSummary,
     /// Who makes its nodes.
     pub provider: Option<Provider>,
-    /// How far it is.
-    pub state: ServiceState,
     /// Why it is not further, or not well.
     pub reason: Option<String>,
     /// What to put into a driver.

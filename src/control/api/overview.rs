@@ -10,7 +10,7 @@ use super::model::{
 };
 use super::problem::Problem;
 use super::{Api, authority::Caller};
-use crate::control::catalog::record::{Scope, ServiceRecord, Stage, role_secret};
+use crate::control::catalog::record::{Scope, ServiceKind, ServiceRecord, Stage, role_secret};
 use crate::control::catalog::{Catalog, Versioned};
 use crate::control::exposition::NodeRole;
 use crate::control::pooling::PoolSettings;
@@ -56,23 +56,12 @@ impl Known {
         let record = self.record.as_ref().map(|found| &found.record);
         let roles = Roles::look(api);
         let roles = roles.of(&self.name);
-        let (state, reason) = state(roles, record, live.as_deref());
-        let plan_name = record.map(|r| r.plan.clone());
-        let plan_name = plan_name.or_else(|| live.as_ref().map(|s| s.plan.name.to_string()));
-        let plan_name = plan_name.unwrap_or_default();
+        let (summary, reason) = summarised(roles, &self.name, record, live.as_deref());
         let plans = (api.plans)();
-        let plan = plans.find(&plan_name);
-        let kind = record.map(|r| r.kind).or_else(|| live.as_ref().map(|s| s.kind.into()));
+        let plan = plans.find(&summary.plan);
         ServiceView {
-            name: self.name.to_string(),
-            display_name: display_name(&self.name, record),
-            kind: kind.unwrap_or(crate::control::catalog::record::ServiceKind::Postgresql),
-            plan: plan_name,
-            cloud: record.and_then(|r| r.cloud.clone()),
-            region: record.and_then(|r| r.region.clone()),
-            origin: if record.is_some() { Origin::Catalog } else { Origin::File },
+            summary,
             provider: record.map(|r| r.provider),
-            state,
             reason,
             connection: self.connection(api, live.as_deref(), plan.is_some_and(|p| p.nodes > 1)),
             connections: connections(
@@ -159,21 +148,32 @@ pub(super) fn summary(
     record: Option<&ServiceRecord>,
 ) -> Option<ServiceSummary> {
     let live = api.directory.service(name);
+    let is_there = record.is_some() || live.is_some();
+    is_there.then(|| summarised(roles.of(name), name, record, live.as_deref()).0)
+}
+
+/// Of a service that the catalogue has, or the data path, or both; and why it
+/// is not further, or not well.
+fn summarised(
+    roles: &[(String, NodeRole)],
+    name: &ServiceName,
+    record: Option<&ServiceRecord>,
+    live: Option<&Service>,
+) -> (ServiceSummary, Option<String>) {
+    let (state, reason) = state(roles, record, live);
     let plan = record.map(|r| r.plan.clone());
-    Some(ServiceSummary {
+    let kind = record.map(|r| r.kind).or_else(|| live.map(|s| s.kind.into()));
+    let summary = ServiceSummary {
         name: name.to_string(),
-        display_name: display_name(name, record),
-        kind: record.map(|r| r.kind).or_else(|| live.as_ref().map(|s| s.kind.into()))?,
-        plan: plan.or_else(|| live.as_ref().map(|s| s.plan.name.to_string()))?,
+        display_name: record.map_or_else(|| name.to_string(), |r| r.display_name.clone()),
+        kind: kind.unwrap_or(ServiceKind::Postgresql),
+        plan: plan.or_else(|| live.map(|s| s.plan.name.to_string())).unwrap_or_default(),
         cloud: record.and_then(|r| r.cloud.clone()),
         region: record.and_then(|r| r.region.clone()),
         origin: if record.is_some() { Origin::Catalog } else { Origin::File },
-        state: state(roles.of(name), record, live.as_deref()).0,
-    })
-}
-
-fn display_name(name: &ServiceName, record: Option<&ServiceRecord>) -> String {
-    record.map_or_else(|| name.to_string(), |record| record.display_name.clone())
+        state,
+    };
+    (summary, reason)
 }
 
 fn state(

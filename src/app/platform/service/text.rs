@@ -12,17 +12,17 @@ pub(super) fn word(value: &impl serde::Serialize) -> String {
 
 /// A service in full.
 pub(super) fn show(service: &ServiceView) -> String {
-    let info = &service.connection;
+    let (summary, info) = (&service.summary, &service.connection);
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
     let days = service.backup_retention_days;
     let mut text = table::pairs(&[
-        ("service", service.name.clone()),
-        ("display name", service.display_name.clone()),
-        ("kind", word(&service.kind)),
-        ("plan", service.plan.clone()),
-        ("cloud", optional(&service.cloud)),
-        ("region", optional(&service.region)),
-        ("state", word(&service.state)),
+        ("service", summary.name.clone()),
+        ("display name", summary.display_name.clone()),
+        ("kind", word(&summary.kind)),
+        ("plan", summary.plan.clone()),
+        ("cloud", optional(&summary.cloud)),
+        ("region", optional(&summary.region)),
+        ("state", word(&summary.state)),
         ("reason", optional(&service.reason)),
         ("service URI", info.uri.clone()),
         ("pooled URI", optional(&info.pooled_uri)),
