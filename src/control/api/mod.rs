@@ -178,7 +178,7 @@ fn routes() -> OpenApiRouter<Api> {
     let v1 = OpenApiRouter::new()
         .routes(routes!(plans::list))
         .routes(routes!(clouds::list))
-        .routes(routes!(nodes::list, nodes::create))
+        .routes(routes!(nodes::list, nodes::register::create))
         .routes(routes!(nodes::show, nodes::remove))
         .routes(routes!(nodes::look))
         .routes(routes!(nodes::free))
