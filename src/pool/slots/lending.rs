@@ -1,0 +1,170 @@
+//! Lending: who gets a connection or a slot at once, who waits, and what
+//! happens to what comes back.
+
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
+
+use super::waiting::{Grant, Waiting};
+use super::{NodeSlots, Refused, Slot, State};
+use crate::pool::ledger::{Admission, GivenBack, Ledger, Limits, PoolId, Ticket, Use};
+use crate::pool::pooled::PooledServer;
+
+/// What a client that wants a pooled connection gets at once.
+#[derive(Debug)]
+pub enum Leased {
+    /// An idle connection, a slot to open one with.
+    Now(Grant),
+    /// A place in the queue.
+    Later(Waiting),
+}
+
+impl NodeSlots {
+    /// A connection of a pool, a slot to open one with, or a place in the
+    /// queue, behind those who have waited `since` longer ago.
+    ///
+    /// # Panics
+    /// If the ledger and the connections disagreed.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>, pool: PoolId, since: Instant) -> Leased {
+        let mut state = self.lock();
+        match state.ledger.lease(pool, since, Instant::now()) {
+            Admission::Idle => {
+                let server = state.idle.get_mut(&pool).and_then(Vec::pop);
+                drop(state);
+                let mut server = server.expect("the ledger counts the idle connections");
+                server.slot().counted_as(Use::Busy);
+                Leased::Now(Grant::Connection(server))
+            }
+            Admission::Granted => {
+                drop(state);
+                Leased::Now(Grant::Slot(Slot::new(self, Use::Opening)))
+            }
+            Admission::Wait(ticket, evict) => Leased::Later(self.wait(state, ticket, evict)),
+            Admission::Full => unreachable!("pools always wait"),
+        }
+    }
+
+    /// A place in the queue, if that is what a client of this pool gets now.
+    #[must_use]
+    pub fn queue(self: &Arc<Self>, pool: PoolId, now: Instant) -> Option<Waiting> {
+        let mut state = self.lock();
+        let (ticket, evict) = state.ledger.queue(pool, now, now)?;
+        Some(self.wait(state, ticket, evict))
+    }
+
+    /// An idle connection of a pool, if there is one.
+    #[must_use]
+    pub fn lease_idle(&self, pool: PoolId) -> Option<Box<PooledServer>> {
+        let mut state = self.lock();
+        let mut server = state.idle.get_mut(&pool)?.pop()?;
+        state.ledger.lease_idle(pool);
+        server.slot().counted_as(Use::Busy);
+        Some(server)
+    }
+
+    /// Takes back a lent connection on which nothing is left, and hands it to
+    /// whoever waits for it.
+    pub fn give_back(self: &Arc<Self>, mut server: Box<PooledServer>, now: Instant) {
+        let pool = server.pool();
+        let mut state = self.lock();
+        if !state.retired.is_empty() && state.retired.contains(&pool) {
+            drop(state);
+            // The closer sees to it.
+            return drop(server);
+        }
+        match state.ledger.give_back(pool, now) {
+            GivenBack::Hand(ticket) => {
+                state.waiters.deliver(ticket, Grant::Connection(server));
+            }
+            GivenBack::Keep => {
+                server.slot().counted_as(Use::Idle);
+                server.idle_since = now;
+                state.idle.entry(pool).or_default().push(server);
+            }
+            GivenBack::Close => {
+                server.slot().counted_as(Use::Closing);
+                self.hand_out(&mut state);
+                drop(state);
+                drop(server);
+            }
+        }
+    }
+
+    /// Tells those who have waited since then that it takes long: from now on
+    /// they watch their deadlines.
+    pub fn remind_waiting(&self, since: Instant) {
+        self.lock().waiters.remind(since);
+    }
+
+    /// Closes the idle connections of which `unwanted` says so.
+    pub fn close_idle(self: &Arc<Self>, mut unwanted: impl FnMut(&mut PooledServer) -> bool) {
+        let mut closed = Vec::new();
+        let mut state = self.lock();
+        let State { ledger, idle, .. } = &mut *state;
+        for (pool, servers) in idle.iter_mut() {
+            let gone = servers.extract_if(.., |server| unwanted(server));
+            for mut server in gone {
+                ledger.close_idle(*pool);
+                server.slot().counted_as(Use::Closing);
+                server.uncount();
+                closed.push(server);
+            }
+        }
+        self.hand_out(&mut state);
+        drop(state);
+        drop(closed);
+    }
+
+    pub(super) fn admit_session(self: &Arc<Self>, since: Instant) -> Result<Leased, Refused> {
+        let mut state = self.lock();
+        match state.ledger.admit_session(since, Instant::now()) {
+            Admission::Granted => {
+                drop(state);
+                Ok(Leased::Now(Grant::Slot(Slot::new(self, Use::Session))))
+            }
+            Admission::Wait(ticket, evict) => Ok(Leased::Later(self.wait(state, ticket, evict))),
+            Admission::Full => Err(Refused { counts: state.ledger.counts() }),
+            Admission::Idle => unreachable!("sessions are given slots"),
+        }
+    }
+
+    /// Queues somebody, and closes the connection that the ledger chose to make
+    /// room for him: the one of its pool that was unused longest.
+    fn wait(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        ticket: Ticket,
+        evict: Option<PoolId>,
+    ) -> Waiting {
+        let waiting = Waiting::new(self, &mut state.waiters, ticket, Instant::now());
+        let victim = evict.and_then(|pool| state.idle.get_mut(&pool)).map(|idle| idle.remove(0));
+        self.hand_out(&mut state);
+        drop(state);
+        if let Some(mut victim) = victim {
+            victim.slot().counted_as(Use::Closing);
+        }
+        waiting
+    }
+
+    /// What a plan or a look at the node has changed counts from now on.
+    pub(super) fn keep_to(self: &Arc<Self>, limits: Limits) {
+        if self.lock().ledger.limits() != limits {
+            self.change_ledger(|ledger| ledger.set_limits(limits));
+        }
+    }
+
+    pub(super) fn change_ledger(self: &Arc<Self>, change: impl FnOnce(&mut Ledger)) {
+        let mut state = self.lock();
+        change(&mut state.ledger);
+        self.hand_out(&mut state);
+    }
+
+    /// Gives free slots to those who wait for them. The lock is held, so that
+    /// somebody who stops waiting finds either his place in the queue or what
+    /// he was given.
+    fn hand_out(self: &Arc<Self>, state: &mut State) {
+        for (ticket, used_as) in state.ledger.grants() {
+            state.waiters.deliver(ticket, Grant::Slot(Slot::new(self, used_as)));
+        }
+    }
+}
