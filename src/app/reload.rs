@@ -91,6 +91,7 @@ pub fn service(declared: &config::Service) -> Result<Service, Failure> {
         allowlist: declared.allowlist.clone(),
         nodes: nodes(declared)?,
         suspended: declared.suspended.clone(),
+        paused: declared.paused,
         topology: Topology::nobody(Unavailable::Unreachable),
         tenures: Tenures::default(),
     })

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod exposition;
 mod leader;
 pub mod management;
+pub mod pausing;
 pub mod planned;
 pub mod pooling;
 pub mod provision;

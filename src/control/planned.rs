@@ -6,7 +6,8 @@
 //!            └ pause_timeout: resume, nothing has happened
 //! ```
 //!
-//! Whatever happens, a switchover ends with the service resumed.
+//! Whatever happens, a switchover ends with the service resumed, unless it was
+//! paused before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::catalog::BY_SOCKET;
 use super::config::Store;
 use super::leader::switch_over;
+use super::pausing::Pauses;
 use crate::directory::roster::{Activity, Seat};
 use crate::directory::{Directory, Roster};
 use crate::domain::{Access, Epoch, PoolMode, ServiceName};
@@ -52,6 +55,8 @@ pub type CarryOut =
 pub struct Planner {
     /// The services.
     pub directory: Arc<Directory>,
+    /// Who of them is paused.
+    pub pauses: Pauses,
     /// Who runs transactions.
     pub roster: Roster,
     /// How long running transactions may take to finish.
@@ -75,17 +80,29 @@ impl Planner {
         }
         tracing::info!(%service, ?order, "an operator's order");
         match order {
-            Planned::Pause => self.pause(service).await,
+            Planned::Pause => {
+                let mut after = AsBefore::of(&self.directory, service);
+                let done = self.pause(service).await?;
+                self.keep(service, true).await?;
+                after.paused = true;
+                Ok(done)
+            }
             Planned::Resume => {
-                self.directory.set_paused(service, false);
+                self.keep(service, false).await?;
                 Ok(format!("{service} goes on"))
             }
             Planned::Switchover { to } => {
-                let _resumed = Resumed { directory: &self.directory, service };
+                let _as_before = AsBefore::of(&self.directory, service);
                 self.pause(service).await?;
                 self.switch_over(service, to.as_deref(), store).await
             }
         }
+    }
+
+    /// Until somebody says otherwise, also over a restart.
+    async fn keep(&self, service: &ServiceName, paused: bool) -> Result<(), String> {
+        let kept = self.pauses.set(service, paused, BY_SOCKET).await;
+        kept.map_err(|error| format!("{service} goes on as it was: {error}"))
     }
 
     async fn pause(&self, service: &ServiceName) -> Result<String, String> {
@@ -93,7 +110,6 @@ impl Planner {
         self.directory.set_paused(service, true);
         if timeout(self.pause_timeout, self.quiet(service)).await.is_err() {
             let running = self.running(service);
-            self.directory.set_paused(service, false);
             let most = self.pause_timeout;
             return Err(format!(
                 "{running} transactions of {service} still ran after {most:?}: it goes on as it was"
@@ -164,14 +180,21 @@ impl Planner {
     }
 }
 
-/// Lets a service go on, however a switchover ends.
-struct Resumed<'a> {
+/// Lets a service go on as it did, however an order ends.
+struct AsBefore<'a> {
     directory: &'a Directory,
     service: &'a ServiceName,
+    paused: bool,
 }
 
-impl Drop for Resumed<'_> {
+impl<'a> AsBefore<'a> {
+    fn of(directory: &'a Directory, service: &'a ServiceName) -> Self {
+        Self { directory, service, paused: directory.is_paused(service) }
+    }
+}
+
+impl Drop for AsBefore<'_> {
     fn drop(&mut self) {
-        self.directory.set_paused(self.service, false);
+        self.directory.set_paused(self.service, self.paused);
     }
 }

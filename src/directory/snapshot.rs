@@ -34,6 +34,10 @@ pub struct Service {
     pub tenures: Tenures,
     /// Why nobody is served, whatever its nodes say: its owner's will.
     pub suspended: Option<Unavailable>,
+    /// Whether its clients are held, because an operator says so. Whoever
+    /// publishes a service that is there already leaves this alone: it stays
+    /// until [`Directory::set_paused`].
+    pub paused: bool,
 }
 
 impl Service {
@@ -42,10 +46,16 @@ impl Service {
     /// # Errors
     /// What its clients hear.
     pub fn primary(&self) -> Result<&Arc<Node>, &Unavailable> {
-        match &self.suspended {
+        match self.withheld() {
             Some(reason) => Err(reason),
             None => self.topology.primary.as_ref(),
         }
+    }
+
+    /// Why nobody is served, whatever its nodes say.
+    #[must_use]
+    pub fn withheld(&self) -> Option<&Unavailable> {
+        self.suspended.as_ref().or(self.paused.then_some(&Unavailable::Paused))
     }
 }
 
@@ -210,8 +220,6 @@ pub struct Directory {
     /// Services some of whose tenures have ended since somebody last asked.
     successions: Mutex<BTreeSet<ServiceName>>,
     succeeded: Notify,
-    /// Services whose clients are held because an operator says so.
-    paused: ArcSwap<BTreeSet<ServiceName>>,
 }
 
 impl Directory {
@@ -225,7 +233,6 @@ impl Directory {
             publishing: Mutex::new(()),
             successions: Mutex::default(),
             succeeded: Notify::new(),
-            paused: ArcSwap::default(),
         };
         directory.publish(|_| snapshot);
         directory
@@ -254,6 +261,14 @@ impl Directory {
     /// the control plane calls this. When it returns, no connection to a node
     /// that has lost its role is usable any more.
     pub fn publish(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
+        self.replace(|before| {
+            let mut next = change(before);
+            keep_paused(before, &mut next);
+            next
+        });
+    }
+
+    fn replace(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
         let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load();
         let mut next = change(&before);
@@ -285,21 +300,18 @@ impl Directory {
     /// Whether a service's clients are held because an operator says so.
     #[must_use]
     pub fn is_paused(&self, service: &ServiceName) -> bool {
-        self.paused.load().contains(service)
+        self.service(service).is_some_and(|service| service.paused)
     }
 
     /// Holds a service's new transactions and logins from now on, or no longer.
     pub fn set_paused(&self, service: &ServiceName, paused: bool) {
-        let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = BTreeSet::clone(&self.paused.load());
-        if paused {
-            next.insert(service.clone());
-        } else {
-            next.remove(service);
-        }
-        self.paused.store(Arc::new(next));
-        self.version.fetch_add(1, Ordering::Release);
-        self.published.send_modify(|version| *version += 1);
+        self.replace(|before| {
+            let mut next = Snapshot::clone(before);
+            if let Some(service) = next.services.get_mut(service) {
+                Arc::make_mut(service).paused = paused;
+            }
+            next
+        });
         // Whoever waits for a connection looks again.
         self.lock_successions().insert(service.clone());
         self.succeeded.notify_one();
@@ -313,6 +325,17 @@ impl Directory {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
+    }
+}
+
+/// Carries over who is paused from one snapshot to the next.
+fn keep_paused(before: &Snapshot, next: &mut Snapshot) {
+    for (name, service) in &mut next.services {
+        if let Some(known) = before.services.get(name)
+            && known.paused != service.paused
+        {
+            Arc::make_mut(service).paused = known.paused;
+        }
     }
 }
 

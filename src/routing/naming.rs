@@ -152,6 +152,7 @@ mod tests {
             topology: Topology::nobody(Unavailable::Unreachable),
             tenures: Tenures::default(),
             suspended: None,
+            paused: false,
         };
         let services = ["orders", "billing"].map(|n| (n.parse().unwrap(), Arc::new(service(n))));
         Snapshot {

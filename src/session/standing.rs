@@ -33,11 +33,8 @@ pub struct Choice {
 /// # Errors
 /// Why there is none.
 pub fn choose(door: &FrontDoor, service: &Service, access: Access) -> Result<Choice, Unavailable> {
-    if let Some(reason) = &service.suspended {
+    if let Some(reason) = service.withheld() {
         return Err(reason.clone());
-    }
-    if door.directory.is_paused(&service.name) {
-        return Err(Unavailable::Paused);
     }
     let lead = |node: &std::sync::Arc<Node>| Lead {
         tenure: service.tenures.of(&node.address),

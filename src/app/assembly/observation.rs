@@ -14,6 +14,7 @@ use crate::control::catalog::Catalog;
 use crate::control::config::{ListenAddress, Settings};
 use crate::control::exposition::{self, Exposition, Readiness, Sources};
 use crate::control::management::Management;
+use crate::control::pausing::Pauses;
 use crate::control::planned::{CarryOut, Planner};
 use crate::directory::CoarseClock;
 use crate::domain::PoolMode;
@@ -52,7 +53,9 @@ pub(super) fn serve(
     }
     let socket = AdminSocket::bind(&settings.admin.socket)
         .map_err(|error| Failure::new(error.to_string()))?;
-    let api = platform::api(settings, door, management, reloader, catalog, runtime)?;
+    let pauses = Pauses::new(Arc::clone(&door.directory), catalog.cloned());
+    let api =
+        platform::api(settings, door, management, reloader, catalog, pauses.clone(), runtime)?;
     if let Some(address) = settings.admin.listen {
         let listener = bind(address, "admin.listen")?;
         let transport = platform::transport(address, door);
@@ -63,7 +66,7 @@ pub(super) fn serve(
         );
         tracing::info!(%address, "admin API");
     }
-    let controls = controls(settings, door, management, reloader, api.by_socket());
+    let controls = controls(settings, door, management, reloader, pauses, api.by_socket());
     tasks.push(runtime.spawn(async move { match socket.serve(controls).await {} }));
     Ok(tasks)
 }
@@ -103,6 +106,7 @@ fn controls(
     door: &Arc<FrontDoor>,
     management: &Arc<Management>,
     reloader: &Arc<Reloader>,
+    pauses: Pauses,
     api: axum::Router,
 ) -> Controls {
     let (nodes, reloader) = (Arc::clone(management), Arc::clone(reloader));
@@ -119,13 +123,19 @@ fn controls(
             Box::pin(async move { reloader.reload().await })
         }),
         api,
-        carry_out: carry_out(settings, door, management),
+        carry_out: carry_out(settings, door, management, pauses),
     }
 }
 
-fn carry_out(settings: &Settings, door: &Arc<FrontDoor>, management: &Arc<Management>) -> CarryOut {
+fn carry_out(
+    settings: &Settings,
+    door: &Arc<FrontDoor>,
+    management: &Arc<Management>,
+    pauses: Pauses,
+) -> CarryOut {
     let planner = Planner {
         directory: Arc::clone(&door.directory),
+        pauses,
         roster: door.roster.clone(),
         pause_timeout: settings.timeouts.pause,
     };

@@ -13,6 +13,7 @@ use crate::control::api::{Api, Platform};
 use crate::control::catalog::Catalog;
 use crate::control::config::{ListenAddress, Settings, TlsMode};
 use crate::control::management::Management;
+use crate::control::pausing::Pauses;
 use crate::control::provision::local::LocalServers;
 use crate::control::provision::{CurrentPlans, Means, Provisioner, Publish};
 use crate::domain::ServiceName;
@@ -29,6 +30,7 @@ pub(super) fn api(
     management: &Arc<Management>,
     reloader: &Arc<Reloader>,
     catalog: Option<&Catalog>,
+    pauses: Pauses,
     runtime: &Handle,
 ) -> Result<Api, Failure> {
     let publish: Publish = {
@@ -61,6 +63,7 @@ pub(super) fn api(
         provisioner,
         publish,
         plans,
+        pauses,
         directory: Arc::clone(&door.directory),
         roster: door.roster.clone(),
         slots: door.slots.clone(),

@@ -202,7 +202,7 @@ impl Sight {
     }
 
     fn service(&self, service: &Service) -> ServiceStatus {
-        let primary = service.primary();
+        let primary = service.topology.primary.as_ref();
         let nodes = service.nodes.iter();
         ServiceStatus {
             name: service.name.to_string(),

@@ -20,7 +20,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use super::Api;
 use super::problem::Problem;
 use crate::control::catalog::record::{Scope, TokenRecord};
-use crate::control::catalog::{Catalog, CatalogError, now};
+use crate::control::catalog::{BY_SOCKET, Catalog, CatalogError, now};
 use crate::domain::Secret;
 
 /// Who calls.
@@ -36,7 +36,7 @@ impl Caller {
     /// Whoever may open the admin socket.
     #[must_use]
     pub fn socket() -> Self {
-        Self { name: "socket".to_owned(), scope: Scope::Admin }
+        Self { name: BY_SOCKET.to_owned(), scope: Scope::Admin }
     }
 }
 

@@ -48,6 +48,7 @@ use utoipa_axum::routes;
 
 use super::catalog::Catalog;
 use super::exposition::NodeState;
+use super::pausing::Pauses;
 use super::provision::{CurrentPlans, Provisioner, Publish};
 use crate::directory::{CoarseClock, Directory, Roster};
 use crate::domain::ServiceName;
@@ -74,6 +75,8 @@ pub struct Platform {
     pub publish: Publish,
     /// The plans, now.
     pub plans: CurrentPlans,
+    /// Who is paused.
+    pub pauses: Pauses,
     /// The services as the data path sees them.
     pub directory: Arc<Directory>,
     /// The sessions.

@@ -76,7 +76,10 @@ impl Known {
             backup_retention_days: plan.map_or(0, |p| p.backup_retention_days),
             multi_az: plan.is_some_and(|p| p.multi_az),
             powered: record.is_none_or(|r| r.powered),
-            paused: record.is_some_and(|r| r.paused),
+            paused: match &live {
+                Some(live) => live.paused,
+                None => record.is_some_and(|r| r.paused),
+            },
             termination_protection: record.is_some_and(|r| r.termination_protection),
             created_at: record.map(|r| r.created_at.clone()),
         }

@@ -57,12 +57,6 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
 pub(super) struct IfMatch(Option<Revision>);
 
 impl IfMatch {
-    /// No condition.
-    #[must_use]
-    pub(super) fn none() -> Self {
-        Self(None)
-    }
-
     /// What the entry must be, where it is now of this version.
     pub(super) fn check(self, now: Revision) -> Result<Expect, Problem> {
         match self.0 {

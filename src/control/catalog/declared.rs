@@ -68,11 +68,6 @@ fn declared(
     let plan = plans.find(&record.plan);
     let plan = plan.ok_or_else(|| format!("there is no plan \"{}\"", record.plan))?;
     let password = password.ok_or("its management role has no password")?;
-    let suspended = match (record.powered, record.paused) {
-        (false, _) => Some(Unavailable::PoweredOff),
-        (true, true) => Some(Unavailable::Paused),
-        (true, false) => None,
-    };
     Ok(config::Service {
         name: record.name.parse().map_err(text)?,
         kind: record.kind.into(),
@@ -91,7 +86,8 @@ fn declared(
             password,
             database: MANAGEMENT_DATABASE.to_owned(),
         },
-        suspended,
+        suspended: (!record.powered).then_some(Unavailable::PoweredOff),
+        paused: record.paused,
         store: Store::default(),
     })
 }

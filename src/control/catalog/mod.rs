@@ -93,10 +93,13 @@ impl CatalogError {
     }
 }
 
+/// Who did what was ordered over the admin socket.
+pub const BY_SOCKET: &str = "socket";
+
 /// A line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Audit {
-    /// Who: the id of a token, or `socket`.
+    /// Who: the id of a token, or [`BY_SOCKET`].
     pub actor: String,
     /// What he did: `service.create`.
     pub action: String,

@@ -47,6 +47,8 @@ pub struct Service {
     pub management: Management,
     /// Why nobody is served, whatever its nodes say; never in the file.
     pub suspended: Option<Unavailable>,
+    /// Whether its clients are held from the beginning; never in the file.
+    pub paused: bool,
 }
 
 /// The authorities of nodes' certificates, PEM.
@@ -124,6 +126,7 @@ pub(super) fn read(
         store,
         management: management?,
         suspended: None,
+        paused: false,
     })
 }
 

@@ -121,5 +121,6 @@ pub(in crate::control) fn service(name: &str, kind: Kind, node: &str, up: bool) 
         topology: Topology { primary, ..Topology::nobody(Unavailable::Unreachable) },
         tenures: Tenures::default(),
         suspended: None,
+        paused: false,
     }
 }

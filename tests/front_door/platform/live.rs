@@ -168,6 +168,35 @@ fn a_paused_service_holds_what_is_new_until_it_is_resumed() {
 }
 
 #[test]
+fn a_pause_is_one_whoever_ordered_it_and_lasts_until_it_is_resumed() {
+    let (mut plane, _server, uri) = placed("hobbyist");
+    let paused = |plane: &ControlPlane| {
+        plane.ask("GET", "/v1/services/orders", None).json()["paused"].as_bool().unwrap()
+    };
+    plane.ok(&["pause", "orders"]);
+    assert!(paused(&plane));
+    plane.ok(&["service", "update", "orders", "--display-name", "Orders"]);
+    plane.ok(&["reload"]);
+    assert!(paused(&plane), "a change and a reload resume nothing");
+    plane.kill_9();
+    plane.serve();
+    assert!(paused(&plane), "nor does a restart");
+    let runtime = runtime();
+    let waiting = runtime.spawn(async move { connect(&uri).await.map(drop) });
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!waiting.is_finished());
+    plane.ok(&["service", "resume", "orders"]);
+    runtime.block_on(waiting).unwrap().unwrap();
+    plane.ok(&["service", "pause", "orders"]);
+    plane.ok(&["resume", "orders"]);
+    assert!(!paused(&plane));
+    let events = plane.ok(&["service", "events", "orders"]);
+    let kinds = events.lines().filter_map(|line| line.split_whitespace().nth(1));
+    let kinds: Vec<_> = kinds.filter(|kind| kind.ends_with("ed") && *kind != "changed").collect();
+    assert_eq!(kinds, ["resumed", "paused", "resumed", "paused"], "{events}");
+}
+
+#[test]
 fn a_service_of_the_file_and_of_the_catalogue_are_never_the_same() {
     let (mut plane, server, _uri) = placed("hobbyist");
     let config = plane.path("postern.toml");

@@ -130,26 +130,9 @@ async fn set_paused(
     name: &str,
     paused: bool,
 ) -> Result<Json<ServiceView>, Problem> {
-    let found = Known::find(api, caller, name).await?.into_record()?;
-    let expect = IfMatch::none().check(found.version)?;
-    let record = ServiceRecord { paused, ..found.record };
-    let (kind, message) = if paused {
-        ("paused", "Nothing new begins until it is resumed.")
-    } else {
-        ("resumed", "It goes on.")
-    };
-    let audit = Audit {
-        actor: caller.name.clone(),
-        action: format!("service.{kind}"),
-        detail: serde_json::Value::Null,
-    };
-    let saved = api.with_catalog(move |catalog| {
-        let change = catalog.change().put(&record, expect);
-        let change = change.audit(&format!("services/{}", record.name), &audit);
-        Ok(change.event(&record.name, kind, message).commit()?)
-    });
-    saved.await?;
-    api.publish_now(name).await?;
+    Known::find(api, caller, name).await?;
+    let service = name.parse().map_err(|_| Problem::not_found("service", name))?;
+    api.pauses.set(&service, paused, &caller.name).await?;
     Ok(Json(Known::find(api, caller, name).await?.view(api)))
 }
 

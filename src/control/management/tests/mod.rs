@@ -94,6 +94,7 @@ fn service(kind: Kind, nodes: Vec<Arc<Node>>) -> Service {
         topology: Topology::nobody(Unavailable::Unreachable),
         tenures: Tenures::default(),
         suspended: None,
+        paused: false,
     }
 }
 
