@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use super::raw::{Raw, SSL_REQUEST, V3_0};
-use super::stage::{PASSWORD, Stage, Wanted, certificates, psql, stdout};
+use super::stage::{PASSWORD, Stage, certificates, psql, stdout};
 
 #[test]
 fn psql_verifies_the_certificate_and_binds_to_it() {
@@ -99,8 +99,7 @@ fn e13_the_server_name_routes() {
 
 #[test]
 fn e12_unix_sockets_take_no_tls_and_need_none() {
-    let stage =
-        Stage::new(&Wanted { settings: &[("tls", "plain_from = []")], ..Wanted::default() });
+    let stage = Stage::with(&[("tls", "plain_from = []")]);
     let dir = stage.directory.path().display();
     let (role, port) = (&stage.role, stage.session_port);
     for (mode, works) in [("disable", true), ("prefer", true), ("require", true)] {

@@ -9,7 +9,7 @@ use super::stage::{PASSWORD, Stage, Wanted, eventually, make_role, server, start
 use postern::cluster::Installations;
 
 fn hobbyist() -> Stage {
-    Stage::new(&Wanted { plan: "hobbyist", ..Wanted::default() })
+    Stage::on_plan("hobbyist", &[])
 }
 
 /// Backends of a role, as PostgreSQL counts them.
@@ -226,8 +226,7 @@ fn c03_killed_psqls_in_mid_query_give_their_slots_back() {
 
 #[test]
 fn a21_running_out_of_clients_ends_nothing() {
-    let stage =
-        Stage::new(&Wanted { settings: &[("limits", "max_clients = 10")], ..Wanted::default() });
+    let stage = Stage::with(&[("limits", "max_clients = 10")]);
     let mut sessions: Vec<_> = (0..10).map(|_| Raw::log_in(&stage, &[]).unwrap().0).collect();
     for _ in 0..50 {
         assert_eq!(Raw::log_in(&stage, &[]).err().unwrap().sqlstate(), "53300");
@@ -306,11 +305,7 @@ impl Drop for StoppedBackend {
 
 #[test]
 fn c03_a_backend_that_does_not_close_after_its_client_is_terminated() {
-    let stage = Stage::new(&Wanted {
-        plan: "hobbyist",
-        settings: &[("timeouts", "server_close_timeout = \"500ms\"")],
-        ..Wanted::default()
-    });
+    let stage = Stage::on_plan("hobbyist", &[("timeouts", "server_close_timeout = \"500ms\"")]);
     for under_way in [None, Some("SELECT pg_sleep(60)")] {
         let (mut raw, _) = Raw::log_in(&stage, &[]).unwrap();
         let backend = stopped_backend(&stage, &mut raw);

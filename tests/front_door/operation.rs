@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::raw::Raw;
-use super::stage::{POSTERN, Stage, Wanted, eventually, http_get_status, psql, run, stdout};
+use super::stage::{POSTERN, Stage, eventually, http_get_status, psql, run, stdout};
 
 #[test]
 fn a_tightened_allowlist_ends_what_it_no_longer_permits() {
@@ -94,10 +94,7 @@ fn a_drain_sends_idle_clients_away_and_lets_busy_ones_finish() {
 
 #[test]
 fn the_drain_timeout_ends_those_who_do_not_finish() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("timeouts", "drain_timeout = \"500ms\"")],
-        ..Wanted::default()
-    });
+    let stage = Stage::with(&[("timeouts", "drain_timeout = \"500ms\"")]);
     let (mut busy, _) = Raw::log_in(&stage, &[]).unwrap();
     busy.query("SELECT pg_sleep(60)");
     std::thread::sleep(Duration::from_millis(100));

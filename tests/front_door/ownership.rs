@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::pooled_client::{
-    ask, bind, execute, kinds, parse, pooled, pooled_with, run, send, sync,
+    ask, bind, execute, kinds, parse, pooled, pooled_with, run, send, session, sync,
 };
 use super::raw::{Message, Raw, V3_0};
 use super::stage::{PASSWORD, Stage, Wanted, eventually, server};
@@ -20,14 +20,8 @@ fn backends(role: &str) -> HashSet<String> {
 
 /// A login on the transaction endpoint, and what is said to it.
 fn pooled_login(stage: &Stage, role: &str, password: &str) -> Result<Raw, Message> {
-    let mut raw = Raw::connect(stage.transaction_port);
-    raw.startup(V3_0, &[("user", &format!("{role}.orders")), ("database", &stage.role)]);
-    let verdict = raw.authenticate(password);
-    if verdict.kind == b'E' {
-        return Err(verdict);
-    }
-    raw.read_until(b'Z');
-    Ok(raw)
+    let parameters = [("user", &format!("{role}.orders")[..]), ("database", &stage.role)];
+    Raw::enter_with(stage.transaction_port, &parameters, password).map(|(raw, _)| raw)
 }
 
 #[test]
@@ -35,7 +29,6 @@ fn idle_connections_are_given_up_for_commands_about_databases() {
     let stage = Stage::usual();
     let role = stage.role.clone();
     server().psql(&format!("ALTER ROLE {role} CREATEDB")).unwrap();
-    let session = |stage: &Stage| Raw::log_in(stage, &[]).unwrap().0;
     for (n, log_in) in [session, pooled as fn(&Stage) -> Raw].into_iter().enumerate() {
         let mut raw = log_in(&stage);
         let [one, two, three] = ["a", "b", "c"].map(|name| format!("{role}_{n}{name}"));
@@ -135,7 +128,7 @@ fn roles_that_may_not_log_in_any_more_lose_their_pools() {
 
 #[test]
 fn a_login_that_would_wait_for_sessions_hears_who_has_the_plan() {
-    let stage = Stage::new(&Wanted { plan: "hobbyist", ..Wanted::default() });
+    let stage = Stage::on_plan("hobbyist", &[]);
     let mut sessions: Vec<_> = (0..24).map(|_| Raw::log_in(&stage, &[]).unwrap().0).collect();
     let mut pooled_one = pooled(&stage);
     // A transaction ends, so a login for another pool waits for it.
@@ -159,9 +152,7 @@ fn a_login_that_would_wait_for_sessions_hears_who_has_the_plan() {
 
 #[test]
 fn d30_a_vanished_clients_pipeline_is_cut_short() {
-    let stage =
-        Stage::new(&Wanted { settings: &[("services", "pool_size = 1")], ..Wanted::default() });
-    let session = |stage: &Stage| Raw::log_in(stage, &[]).unwrap().0;
+    let stage = Stage::with(&[("services", "pool_size = 1")]);
     for log_in in [session, pooled as fn(&Stage) -> Raw] {
         for vanish in [
             |raw: Raw| drop(raw),
@@ -191,10 +182,7 @@ fn d30_a_vanished_clients_pipeline_is_cut_short() {
 
 #[test]
 fn a_reload_changes_how_long_a_server_may_take_to_close() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("timeouts", "server_close_timeout = \"10m\"")],
-        ..Wanted::default()
-    });
+    let stage = Stage::with(&[("timeouts", "server_close_timeout = \"10m\"")]);
     stage.edit_configuration(|text| text.replace("\"10m\"", "\"500ms\""));
     stage.block_on(stage.postern().reload()).unwrap();
     let mut raw = pooled(&stage);
@@ -254,14 +242,11 @@ fn a_connection_that_was_reset_holds_its_slot_until_its_backend_is_gone() {
 #[test]
 fn c14_spare_connections_are_kept_while_there_is_a_client() {
     for (most, expected) in [(0, 3), (2, 2)] {
-        let stage = Stage::new(&Wanted {
-            settings: &[
-                ("services", "min_pool_size = 3"),
-                ("services", "server_idle_timeout = \"500ms\""),
-                ("services", &format!("pool_size = {most}")),
-            ],
-            ..Wanted::default()
-        });
+        let stage = Stage::with(&[
+            ("services", "min_pool_size = 3"),
+            ("services", "server_idle_timeout = \"500ms\""),
+            ("services", &format!("pool_size = {most}")),
+        ]);
         let mut raw = pooled(&stage);
         eventually("spare connections", || backends(&stage.role).len() == expected);
         let before = backends(&stage.role);
@@ -283,11 +268,7 @@ fn c14_spare_connections_are_kept_while_there_is_a_client() {
 
 #[test]
 fn c14_spare_connections_stand_in_nobodys_way() {
-    let stage = Stage::new(&Wanted {
-        plan: "hobbyist",
-        settings: &[("services", "min_pool_size = 20")],
-        ..Wanted::default()
-    });
+    let stage = Stage::on_plan("hobbyist", &[("services", "min_pool_size = 20")]);
     let _pooled = pooled(&stage);
     eventually("spare connections", || backends(&stage.role).len() == 20);
     let sessions: Vec<_> = (0..25).map(|_| Raw::log_in(&stage, &[]).unwrap().0).collect();

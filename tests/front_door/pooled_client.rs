@@ -1,23 +1,21 @@
 //! Clients of the transaction endpoint, and what they say, message by message.
 
-use super::raw::{Message, Raw, V3_0, message};
+use super::raw::{Message, Raw, message};
 use super::stage::{Audit, PASSWORD, Stage, Wanted, server};
 
 /// A stage whose pools hold one server connection.
 pub fn narrow() -> Stage {
+    narrow_with(Audit::Clean)
+}
+
+/// The same, with its hand-overs audited in this way.
+pub fn narrow_with(audit: Audit) -> Stage {
     let settings = &[("services", "pool_size = 1")];
-    Stage::new(&Wanted { settings, audit: Audit::Clean, ..Wanted::default() })
+    Stage::new(&Wanted { settings, audit, ..Wanted::default() })
 }
 
 pub fn pooled_with(stage: &Stage, further: &[(&str, &str)]) -> Raw {
-    let mut raw = Raw::connect(stage.transaction_port);
-    let user = format!("{}.orders", stage.role);
-    let mut parameters = vec![("user", user.as_str()), ("database", stage.role.as_str())];
-    parameters.extend(further);
-    raw.startup(V3_0, &parameters);
-    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
-    raw.read_until(b'Z');
-    raw
+    entered(Raw::enter(stage, stage.transaction_port, further))
 }
 
 pub fn pooled(stage: &Stage) -> Raw {
@@ -31,11 +29,16 @@ pub fn transaction_uri(stage: &Stage) -> String {
 }
 
 pub fn direct(stage: &Stage) -> Raw {
-    let mut raw = Raw::connect(server().port());
-    raw.startup(V3_0, &[("user", &stage.role), ("database", &stage.role)]);
-    assert_eq!(raw.authenticate(PASSWORD).kind, b'R');
-    raw.read_until(b'Z');
-    raw
+    let parameters = [("user", &stage.role[..]), ("database", &stage.role)];
+    entered(Raw::enter_with(server().port(), &parameters, PASSWORD))
+}
+
+pub fn session(stage: &Stage) -> Raw {
+    entered(Raw::log_in(stage, &[]))
+}
+
+fn entered(login: Result<(Raw, Vec<Message>), Message>) -> Raw {
+    login.unwrap_or_else(|error| panic!("{error:?}")).0
 }
 
 /// The first column of the first row.

@@ -9,7 +9,7 @@ use super::pooled_client::{
     send, sync, transaction_uri, value,
 };
 use super::raw::{Message, Raw, message};
-use super::stage::{Stage, Wanted, eventually, psql, server, stdout};
+use super::stage::{Stage, eventually, psql, server, stdout};
 
 #[test]
 fn many_clients_share_one_server_connection() {
@@ -50,10 +50,10 @@ fn a_transaction_keeps_its_connection_and_others_wait() {
 
 #[test]
 fn d34_whoever_waits_too_long_hears_it_and_goes_on() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("services", "pool_size = 1"), ("services", "query_wait_timeout = \"300ms\"")],
-        ..Wanted::default()
-    });
+    let stage = Stage::with(&[
+        ("services", "pool_size = 1"),
+        ("services", "query_wait_timeout = \"300ms\""),
+    ]);
     let (mut holder, mut waiter) = (pooled(&stage), pooled(&stage));
     run(&mut holder, "BEGIN");
     // Decision 29: a pipeline's every group is refused, not only its first.
@@ -75,23 +75,33 @@ fn d34_whoever_waits_too_long_hears_it_and_goes_on() {
     assert_eq!(ask(&mut waiter, "SELECT 'alive'"), "alive");
 }
 
+/// A driver's client of the transaction endpoint.
+async fn driver(stage: &Stage) -> tokio_postgres::Client {
+    let config: tokio_postgres::Config = transaction_uri(stage).parse().unwrap();
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// What a query comes to that is cancelled when it has begun.
+async fn cancelled(client: &tokio_postgres::Client, sql: &str) -> String {
+    let token = client.cancel_token();
+    let cancel = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    };
+    let (query, ()) = tokio::join!(client.simple_query(sql), cancel);
+    query.unwrap_err().code().unwrap().code().to_owned()
+}
+
 #[test]
 fn b09_a_cancel_while_waiting_frees_the_place() {
     let stage = narrow();
     let mut holder = pooled(&stage);
-    let uri = transaction_uri(&stage);
-    let config: tokio_postgres::Config = uri.parse().unwrap();
     stage.block_on(async {
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
+        let client = driver(&stage).await;
         run(&mut holder, "BEGIN");
-        let token = client.cancel_token();
-        let cancel = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
-        };
-        let (query, ()) = tokio::join!(client.simple_query("SELECT 1"), cancel);
-        assert_eq!(query.unwrap_err().code().unwrap().code(), "57014");
+        assert_eq!(cancelled(&client, "SELECT 1").await, "57014");
         let counts = stage.postern().door().slots.counts()[0].counts;
         assert_eq!(counts.waiting, 0);
     });
@@ -101,19 +111,11 @@ fn b09_a_cancel_while_waiting_frees_the_place() {
 #[test]
 fn cancel_reaches_the_running_query_and_no_other() {
     let stage = narrow();
-    let uri = transaction_uri(&stage);
-    let config: tokio_postgres::Config = uri.parse().unwrap();
     let mut other = pooled(&stage);
     stage.block_on(async {
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
+        let client = driver(&stage).await;
+        assert_eq!(cancelled(&client, "SELECT pg_sleep(30)").await, "57014");
         let token = client.cancel_token();
-        let cancel = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
-        };
-        let (query, ()) = tokio::join!(client.simple_query("SELECT pg_sleep(30)"), cancel);
-        assert_eq!(query.unwrap_err().code().unwrap().code(), "57014");
         for _ in 0..50 {
             token.cancel_query(tokio_postgres::NoTls).await.unwrap();
             assert_eq!(ask(&mut other, "SELECT 'untouched'"), "untouched");
@@ -159,8 +161,7 @@ fn settings_follow_their_client_through_the_queue() {
 
 #[test]
 fn state_that_cannot_be_replayed_keeps_its_connection() {
-    let stage =
-        Stage::new(&Wanted { settings: &[("services", "pool_size = 2")], ..Wanted::default() });
+    let stage = Stage::with(&[("services", "pool_size = 2")]);
     for (make, look, expected) in [
         ("SET work_mem = '7MB'", "SHOW work_mem", "7MB"),
         ("CREATE TEMP TABLE t AS SELECT 42 AS n", "SELECT n FROM t", "42"),
@@ -210,10 +211,8 @@ fn d20_discard_all_ends_what_a_session_left() {
 
 #[test]
 fn prepared_statements_work_on_whatever_connection() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("services", "pool_size = 3"), ("services", "max_prepared_statements = 2")],
-        ..Wanted::default()
-    });
+    let stage =
+        Stage::with(&[("services", "pool_size = 3"), ("services", "max_prepared_statements = 2")]);
     let mut clients: Vec<_> = (0..6).map(|_| pooled(&stage)).collect();
     for (n, raw) in clients.iter_mut().enumerate() {
         let name = "same";
@@ -505,7 +504,7 @@ fn c08_connections_that_died_idle_are_not_handed_out() {
 
 #[test]
 fn sessions_and_pools_share_the_plan() {
-    let stage = Stage::new(&Wanted { plan: "hobbyist", ..Wanted::default() });
+    let stage = Stage::on_plan("hobbyist", &[]);
     let mut clients: Vec<_> = (0..25).map(|_| pooled(&stage)).collect();
     for raw in &mut clients {
         run(raw, "BEGIN");

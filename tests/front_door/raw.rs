@@ -193,17 +193,35 @@ impl Raw {
         self.read()
     }
 
-    /// A whole login without TLS, up to the first `ReadyForQuery` or the error.
+    /// A login of the test's role on the session endpoint.
     pub fn log_in(
         stage: &Stage,
         further: &[(&str, &str)],
     ) -> Result<(Self, Vec<Message>), Message> {
-        let mut raw = Self::connect(stage.session_port);
+        Self::enter(stage, stage.session_port, further)
+    }
+
+    /// The same at this port.
+    pub fn enter(
+        stage: &Stage,
+        port: u16,
+        further: &[(&str, &str)],
+    ) -> Result<(Self, Vec<Message>), Message> {
         let user = format!("{}.orders", stage.role);
         let mut parameters = vec![("user", user.as_str()), ("database", stage.role.as_str())];
         parameters.extend(further);
-        raw.startup(V3_0, &parameters);
-        let verdict = raw.authenticate(PASSWORD);
+        Self::enter_with(port, &parameters, PASSWORD)
+    }
+
+    /// A whole login without TLS, up to the first `ReadyForQuery` or the error.
+    pub fn enter_with(
+        port: u16,
+        parameters: &[(&str, &str)],
+        password: &str,
+    ) -> Result<(Self, Vec<Message>), Message> {
+        let mut raw = Self::connect(port);
+        raw.startup(V3_0, parameters);
+        let verdict = raw.authenticate(password);
         if verdict.kind == b'E' {
             return Err(verdict);
         }
@@ -219,7 +237,15 @@ impl Raw {
     }
 
     pub fn query(&mut self, sql: &str) {
-        self.send(&message(b'Q', &[sql.as_bytes(), b"\0"].concat()));
+        self.send(&simple(sql));
+    }
+
+    /// The FATAL error that ends the connection.
+    pub fn last_words(&mut self) -> Message {
+        let error = self.read_until(b'E').pop().unwrap();
+        assert_eq!(error.field(b'S').unwrap(), "FATAL");
+        assert!(self.read_rest().is_empty());
+        error
     }
 }
 
@@ -239,4 +265,9 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
     message.extend(body);
     message
+}
+
+/// A Query message.
+pub fn simple(sql: &str) -> Vec<u8> {
+    message(b'Q', &[sql.as_bytes(), b"\0"].concat())
 }

@@ -133,8 +133,7 @@ fn a11_an_unknown_roles_challenge_stays_the_same() {
 
 #[test]
 fn unencrypted_connections_come_from_trusted_addresses_only() {
-    let stage =
-        Stage::new(&Wanted { settings: &[("tls", "plain_from = []")], ..Wanted::default() });
+    let stage = Stage::with(&[("tls", "plain_from = []")]);
     let refused = Raw::log_in(&stage, &[]).err().unwrap();
     assert_eq!(refused.sqlstate(), "28000");
     assert_eq!(refused.field(b'M').unwrap(), "connections from 127.0.0.1 must be encrypted");
@@ -175,10 +174,7 @@ fn services_named_twice_must_agree() {
 
 #[test]
 fn a_service_without_standbys_has_no_read_only_endpoint() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("timeouts", "failover_wait = \"100ms\"")],
-        ..Wanted::default()
-    });
+    let stage = Stage::with(&[("timeouts", "failover_wait = \"100ms\"")]);
     let mut raw = Raw::connect(stage.session_port);
     let user = format!("{}.orders", stage.role);
     raw.startup(V3_0, &[("user", &user), ("options", "access=read-only")]);

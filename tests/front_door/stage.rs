@@ -141,12 +141,34 @@ impl Stage {
         let node = wanted.node.clone().unwrap_or_else(|| server.address().to_string());
         let text = stage.configuration(wanted, &node);
         stage.write_configuration(&text);
-        let settings = stage.settings();
-        let runtimes = Runtimes::new(&settings).unwrap();
-        let config = stage.config_path();
-        stage.postern = Some(Postern::start(&settings, Some(&config), &runtimes).unwrap());
-        stage.runtimes = Some(runtimes);
+        stage.start();
         stage
+    }
+
+    /// The usual one with these lines: `("limits", "max_clients = 5")`.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::new(&Wanted { settings, ..Wanted::default() })
+    }
+
+    /// The same, on this plan.
+    pub fn on_plan(plan: &str, settings: &[(&str, &str)]) -> Self {
+        Self::new(&Wanted { plan, settings, ..Wanted::default() })
+    }
+
+    fn start(&mut self) {
+        let settings = self.settings();
+        let runtimes = Runtimes::new(&settings).unwrap();
+        let config = self.config_path();
+        self.postern = Some(Postern::start(&settings, Some(&config), &runtimes).unwrap());
+        self.runtimes = Some(runtimes);
+    }
+
+    /// Another process would find the same on the disk.
+    pub fn restart(&mut self) {
+        let (postern, runtimes) = (self.postern.take().unwrap(), self.runtimes.take().unwrap());
+        runtimes.control.block_on(postern.stop());
+        runtimes.shutdown_background();
+        self.start();
     }
 
     pub fn config_path(&self) -> PathBuf {

@@ -3,29 +3,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::pooled_client::{ask, kinds, narrow, pooled, run, value};
-use super::raw::{Message, Raw};
-use super::stage::{Stage, Wanted, eventually, server};
+use super::pooled_client::{ask, kinds, narrow, pooled, run, session, value};
+use super::raw::Raw;
+use super::stage::{Stage, eventually, server};
 
 /// A stage with one pooled connection and these settings of its service.
 fn with(settings: &[&str]) -> Stage {
     let settings: Vec<_> = settings.iter().map(|line| ("services", *line)).collect();
     let settings = [&[("services", "pool_size = 1")], &settings[..]].concat();
-    Stage::new(&Wanted { settings: &settings, ..Wanted::default() })
+    Stage::with(&settings)
 }
 
 /// A client of each endpoint, one after the other.
 fn both(stage: &Stage) -> impl Iterator<Item = Raw> {
-    let session = |stage: &Stage| Raw::log_in(stage, &[]).unwrap().0;
     [session, pooled].into_iter().map(move |log_in: fn(&Stage) -> Raw| log_in(stage))
-}
-
-/// The FATAL error that ends the connection.
-fn last_words(raw: &mut Raw) -> Message {
-    let error = raw.read_until(b'E').pop().unwrap();
-    assert_eq!(error.field(b'S').unwrap(), "FATAL");
-    assert!(raw.read_rest().is_empty());
-    error
 }
 
 fn nothing_is_left(stage: &Stage) {
@@ -48,7 +39,7 @@ fn c09_a_query_timeout_ends_queries_and_no_idle_client() {
         run(&mut raw, "COMMIT");
         let started = Instant::now();
         raw.query("SELECT pg_sleep(60)");
-        assert_eq!(last_words(&mut raw).sqlstate(), "57014");
+        assert_eq!(raw.last_words().sqlstate(), "57014");
         assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
     }
     nothing_is_left(&stage);
@@ -74,7 +65,7 @@ fn c10_an_idle_transaction_is_ended_and_its_connection_is_free() {
         std::thread::sleep(Duration::from_millis(1_600));
         run(&mut raw, "BEGIN");
         assert_eq!(ask(&mut raw, "SELECT pg_sleep(1.6), 1"), "");
-        assert_eq!(last_words(&mut raw).sqlstate(), "25P03");
+        assert_eq!(raw.last_words().sqlstate(), "25P03");
     }
     nothing_is_left(&stage);
 }
@@ -109,7 +100,7 @@ fn c09_an_idle_client_is_ended_and_a_waiting_one_is_not() {
     for mut raw in both(&stage) {
         let started = Instant::now();
         assert_eq!(ask(&mut raw, "SELECT pg_sleep(1.6), 1"), "");
-        assert_eq!(last_words(&mut raw).sqlstate(), "57P05");
+        assert_eq!(raw.last_words().sqlstate(), "57P05");
         assert!(started.elapsed() >= Duration::from_millis(2_500), "{:?}", started.elapsed());
     }
     let (mut holder, mut waiter) = (pooled(&stage), pooled(&stage));

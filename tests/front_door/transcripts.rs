@@ -99,10 +99,8 @@ fn d07_large_results_arrive_whole_under_tls() {
 
 #[test]
 fn d12_a_cache_of_one_statement_serves_any_pipeline() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("services", "pool_size = 1"), ("services", "max_prepared_statements = 1")],
-        ..Wanted::default()
-    });
+    let stage =
+        Stage::with(&[("services", "pool_size = 1"), ("services", "max_prepared_statements = 1")]);
     let [a, b, c] = ["a", "b", "c"].map(|name| parse(name, &format!("SELECT '{name}'")));
     let one = |name: &str| vec![bind(name), execute()];
     let all = [one("a"), one("b"), one("c"), one("a"), vec![sync()]].concat();
@@ -132,10 +130,8 @@ fn d12_a_cache_of_one_statement_serves_any_pipeline() {
 
 #[test]
 fn d13_many_clients_overflow_the_cache() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("services", "pool_size = 4"), ("services", "max_prepared_statements = 50")],
-        ..Wanted::default()
-    });
+    let stage =
+        Stage::with(&[("services", "pool_size = 4"), ("services", "max_prepared_statements = 50")]);
     std::thread::scope(|scope| {
         for client in 0..16 {
             let mut raw = pooled(&stage);
@@ -344,13 +340,10 @@ fn c06_every_waiter_is_served() {
 
 #[test]
 fn c15_what_closes_idle_connections_leaves_open_transactions_alone() {
-    let stage = Stage::new(&Wanted {
-        settings: &[
-            ("services", "server_idle_timeout = \"200ms\""),
-            ("services", "server_lifetime = \"1s\""),
-        ],
-        ..Wanted::default()
-    });
+    let stage = Stage::with(&[
+        ("services", "server_idle_timeout = \"200ms\""),
+        ("services", "server_lifetime = \"1s\""),
+    ]);
     let (mut raw, mut other) = (pooled(&stage), pooled(&stage));
     run(&mut raw, "BEGIN");
     let pid = backend(&mut raw);

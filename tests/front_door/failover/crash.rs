@@ -141,8 +141,8 @@ fn e01_not_one_byte_reaches_a_primary_that_another_has_followed() {
     ask(&mut listening, "LISTEN news");
     pair.standby.promote().unwrap();
     // Told without having said a word: the publication has come.
-    assert_eq!(super::last_words(&mut alone).sqlstate(), "40001");
-    assert_eq!(super::last_words(&mut listening).sqlstate(), "57P01");
+    assert_eq!(alone.last_words().sqlstate(), "40001");
+    assert_eq!(listening.last_words().sqlstate(), "57P01");
     assert_eq!(hear(&mut busy), "08007:I");
     assert_eq!(hear(&mut copying), "08007:I");
     assert_eq!(ask(&mut in_block, "INSERT INTO t VALUES (3)"), "40001:E");

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use postern::cluster::Cluster;
 
-use super::super::raw::{Raw, message};
+use super::super::raw::{Raw, message, simple};
 use super::super::stage::{Stage, Wanted, eventually, start_server};
-use super::{ask, bind, execute, hear, last_words, parse, pooled, session, simple, sync, value};
+use super::{ask, bind, execute, hear, parse, pooled, session, sync, value};
 
 /// How a server process is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +276,7 @@ fn half_a_message_is_answered_and_thrown_away() {
     raw.send(&long[..350_000]);
     scene.end(How::Told, READING);
     // A text of this length pins: it was not read.
-    let told = last_words(&mut raw);
+    let told = raw.last_words();
     assert_eq!(told.sqlstate(), "08007");
     let mut raw = pooled(&scene.stage);
     let bound = [&b"\0\0\0\0\0\x01"[..], &300_000_u32.to_be_bytes(), &vec![b'x'; 300_000], b"\0\0"];
@@ -339,7 +339,7 @@ fn a_pinned_client_is_ended_and_told_what_it_held() {
             }
         }
         scene.end(how, doing);
-        let told = last_words(&mut raw);
+        let told = raw.last_words();
         assert_eq!(told.sqlstate(), sqlstate, "{script:?}");
         let detail = told.field(b'D').unwrap_or_default();
         assert!(detail.contains(state), "{script:?}: {detail}");
@@ -357,7 +357,7 @@ fn a_timeout_of_the_servers_ends_the_session_in_its_own_words() {
     ));
     let mut raw = pooled(&scene.stage);
     ask(&mut raw, "BEGIN");
-    assert_eq!(last_words(&mut raw).sqlstate(), "25P03");
+    assert_eq!(raw.last_words().sqlstate(), "25P03");
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_session_ends_with_what_is_known() {
                 hear(&mut raw);
             }
             scene.end(how, doing);
-            let error = last_words(&mut raw);
+            let error = raw.last_words();
             assert_eq!(error.sqlstate(), sqlstate, "{script:?} {how:?}");
             let own = error.field(b'M').unwrap().contains("administrator command");
             assert_eq!(own, how == How::Told && sqlstate == "57P01", "{script:?} {how:?}");

@@ -1,30 +1,16 @@
 //! The read-only endpoint (decision 36): on both ports, by host name and by
 //! `options`.
 
-use super::super::raw::{Message, Raw, V3_0};
+use super::super::raw::{Message, Raw};
 use super::super::stage::{PASSWORD, Stage, Wanted, eventually, psql, start_server, stdout};
 use super::crash::Pair;
-use super::{ask, hear, last_words, value};
+use super::{ask, hear, value};
 
 /// A client that wants to read, on this port, and what it is told at login.
 fn reader(stage: &Stage, port: u16) -> Result<(Raw, Vec<Message>), Message> {
-    let mut raw = Raw::connect(port);
     let options = "service=orders access=read-only";
     let parameters = [("user", &stage.role[..]), ("database", &stage.role), ("options", options)];
-    raw.startup(V3_0, &parameters);
-    let verdict = raw.authenticate(PASSWORD);
-    if verdict.kind == b'E' {
-        return Err(verdict);
-    }
-    let mut said = Vec::new();
-    loop {
-        let message = raw.read();
-        match message.kind {
-            b'E' => return Err(message),
-            b'Z' => return Ok((raw, said)),
-            _ => said.push(message),
-        }
-    }
+    Raw::enter_with(port, &parameters, PASSWORD)
 }
 
 fn reported(messages: &[Message], name: &str) -> Option<String> {
@@ -58,7 +44,7 @@ fn readers_are_served_by_a_standby_until_it_is_promoted() {
     let (mut pooled, _) = reader(&pair.stage, pair.stage.transaction_port).unwrap();
     assert_eq!(hear_port(&mut pooled), standby);
     pair.standby.promote().unwrap();
-    assert_eq!(last_words(&mut alone).sqlstate(), "57P01");
+    assert_eq!(alone.last_words().sqlstate(), "57P01");
     // The old primary is no standby of the new one: nobody is left to read from.
     pooled.query("SELECT 1");
     pair.primary.rejoin(&pair.standby).unwrap();

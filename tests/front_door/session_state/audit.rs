@@ -1,8 +1,9 @@
 //! The audit of decision 28, and what a service refuses instead of keeping.
 
 use super::*;
+use crate::pooled_client::narrow_with;
 use crate::pooled_client::{bind, execute, parse, send, sync};
-use crate::stage::{Audit, Wanted};
+use crate::stage::Audit;
 
 const CLEAN: &str = "postern_audits_total{outcome=\"clean\",service=\"orders\"}";
 const MISMATCH: &str = "postern_audits_total{outcome=\"mismatch\",service=\"orders\"}";
@@ -19,11 +20,7 @@ const HIDDEN: &str = "\
 
 #[test]
 fn d28_what_no_tracker_sees_is_caught_by_the_audit() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("services", "pool_size = 1")],
-        audit: Audit::Found,
-        ..Wanted::default()
-    });
+    let stage = narrow_with(Audit::Found);
     run(&mut direct(&stage), HIDDEN);
     let (mut one, mut two) = (pooled(&stage), pooled(&stage));
     let before = backend(&mut two);
@@ -39,11 +36,7 @@ fn d28_what_no_tracker_sees_is_caught_by_the_audit() {
 
 #[test]
 fn without_the_audit_the_gap_is_as_it_is_told() {
-    let stage = Stage::new(&Wanted {
-        settings: &[("services", "pool_size = 1")],
-        audit: Audit::Off,
-        ..Wanted::default()
-    });
+    let stage = narrow_with(Audit::Off);
     run(&mut direct(&stage), HIDDEN);
     let (mut one, mut two) = (pooled(&stage), pooled(&stage));
     run(&mut one, "INSERT INTO trap VALUES (1)");
@@ -56,7 +49,7 @@ fn state_that_a_service_refuses_is_an_error_with_a_hint() {
         ("services", "pool_size = 1"),
         ("services", "refuse_state = [\"advisory_lock\", \"listen\"]"),
     ];
-    let stage = Stage::new(&Wanted { settings: &settings, ..Wanted::default() });
+    let stage = Stage::with(&settings);
     let mut raw = pooled(&stage);
     for _ in 0..2 {
         let error = refused(&mut raw, "SELECT pg_advisory_lock(1)");

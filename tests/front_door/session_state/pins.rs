@@ -68,10 +68,7 @@ fn d28_what_never_came_to_be_keeps_nothing() {
 
 #[test]
 fn d29_notifications_arrive_while_the_client_is_idle() {
-    let stage = Stage::new(&crate::stage::Wanted {
-        settings: &[("services", "pool_size = 2")],
-        ..Default::default()
-    });
+    let stage = Stage::with(&[("services", "pool_size = 2")]);
     let (mut listener, mut notifier) = (pooled(&stage), pooled(&stage));
     run(&mut listener, "LISTEN news");
     for n in 0..3 {
@@ -88,10 +85,7 @@ fn d29_notifications_arrive_while_the_client_is_idle() {
 
 #[test]
 fn d21_a_name_is_its_clients_whoever_prepares_it() {
-    let stage = Stage::new(&crate::stage::Wanted {
-        settings: &[("services", "pool_size = 3")],
-        ..Default::default()
-    });
+    let stage = Stage::with(&[("services", "pool_size = 3")]);
     let (mut one, mut two) = (pooled(&stage), pooled(&stage));
     run(&mut one, "PREPARE p AS SELECT 'one'");
     run(&mut two, "PREPARE p AS SELECT 'two'");

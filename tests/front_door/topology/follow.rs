@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::stage::{PASSWORD, make_role, start_server};
-use postern::app::assembly::{Postern, Runtimes};
 use postern::cluster::Installations;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -23,7 +22,7 @@ fn logins(server: &Cluster, stage: &Stage) -> usize {
 #[test]
 fn e01_an_old_primary_that_stays_up_or_comes_back_gets_no_client() {
     let (one, two) = pair();
-    let stage = stage(&[&one, &two], "");
+    let mut stage = stage(&[&one, &two], "");
     within(SOON, "one leads", || stage.leads_to(&one));
     assert_eq!(server_port(&stage), one.port().to_string());
     two.wait_until_caught_up(&one).unwrap();
@@ -38,7 +37,7 @@ fn e01_an_old_primary_that_stays_up_or_comes_back_gets_no_client() {
     // It is all that is up; Postern restarts; still nothing.
     two.crash().unwrap();
     within(SOON, "nobody leads", || stage.primary().is_err());
-    let stage = restarted(stage);
+    stage.restart();
     within(SOON, "both were looked at", || stage.primary() == Err(Unavailable::NoPrimary));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(stage.primary(), Err(Unavailable::NoPrimary));
@@ -50,19 +49,6 @@ fn e01_an_old_primary_that_stays_up_or_comes_back_gets_no_client() {
     one.rejoin(&two).unwrap();
     within(2 * SOON, "one is a standby", || stage.topology().standbys.len() == 1);
     assert_eq!(server_port(&stage), two.port().to_string());
-}
-
-/// Another process would find the same on the disk.
-fn restarted(mut stage: Stage) -> Stage {
-    let (postern, runtimes) = (stage.postern.take().unwrap(), stage.runtimes.take().unwrap());
-    runtimes.control.block_on(postern.stop());
-    runtimes.shutdown_background();
-    let settings = stage.settings();
-    let runtimes = Runtimes::new(&settings).unwrap();
-    let config = stage.config_path();
-    stage.postern = Some(Postern::start(&settings, Some(&config), &runtimes).unwrap());
-    stage.runtimes = Some(runtimes);
-    stage
 }
 
 #[test]
