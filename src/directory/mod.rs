@@ -7,14 +7,14 @@
 pub mod cancel_keys;
 pub mod clock;
 mod pace;
+pub mod pooling;
 pub mod roster;
 pub mod snapshot;
 pub mod tenure;
 
 pub use cancel_keys::CancelKeys;
 pub use clock::CoarseClock;
+pub use pooling::{ClientLimits, Pooling, Reading};
 pub use roster::{Roster, Seat};
-pub use snapshot::{
-    ClientLimits, Directory, Node, Pooling, Reading, Routing, Service, Snapshot, Standby, Topology,
-};
+pub use snapshot::{Directory, Node, Routing, Service, Snapshot, Standby, Topology};
 pub use tenure::{Tenure, Tenures};

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::CoarseClock;
+use super::pooling::ClientLimits;
 use super::roster::Activity;
-use super::snapshot::ClientLimits;
 use crate::domain::refusal::Overdue;
 
 /// One session's pace. Times are the coarse clock's tenths of seconds.
