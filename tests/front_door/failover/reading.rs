@@ -22,7 +22,7 @@ fn reported(messages: &[Message], name: &str) -> Option<String> {
 
 #[test]
 fn readers_are_served_by_a_standby_until_it_is_promoted() {
-    let pair = Pair::new(&[]);
+    let pair = Pair::new(&[("services", "query_wait_notify = \"0\"")]);
     let standby = pair.standby.port().to_string();
     for port in [pair.stage.session_port, pair.stage.transaction_port] {
         let reads = || {
