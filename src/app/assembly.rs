@@ -60,7 +60,7 @@ impl Postern {
         let catalog = catalog::open(settings)?;
         let settings = &declared::with_catalog(settings.clone(), catalog.as_ref())
             .map_err(|problems| Failure::new(problems.join("\n")))?;
-        let (door, management) = data_path::assemble(settings, runtimes)?;
+        let (door, management) = data_path::assemble(settings, descriptors, runtimes)?;
         let readiness = Readiness::new(door.shutdown.clone());
         readiness.directory_published();
         let reloader =
@@ -75,7 +75,7 @@ impl Postern {
             catalog.as_ref(),
             runtimes,
         )?;
-        tasks.extend(data_path::listen(settings, &door, &descriptors, runtimes)?);
+        tasks.extend(data_path::listen(settings, &door, runtimes)?);
         readiness.listeners_bound();
         Ok(Self { door, reloader, tasks })
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::platform::database::DatabaseCommand;
+use super::platform::drill::DrillOptions;
 use super::platform::node::NodeCommand;
 use super::platform::plan::PlanCommand;
 use super::platform::role::RoleCommand;
@@ -105,6 +106,11 @@ pub enum Command {
         #[arg(long, default_value = SOCKET, env = "POSTERN_ADMIN_SOCKET")]
         socket: PathBuf,
     },
+    /// Rehearse a switchover, and report what clients of Postern's own went
+    /// through: their pauses, failed transactions, rows that were lost. It is a
+    /// switchover: another node leads afterwards. Exits with 1 unless clients
+    /// noticed nothing but a pause.
+    Drill(DrillOptions),
     /// Exit with 0 if a running Postern is ready for clients: for container
     /// health checks.
     Health {

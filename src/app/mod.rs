@@ -39,6 +39,7 @@ pub fn run() -> ExitCode {
         Command::Switchover { service, to, socket } => {
             remote::switchover(&socket, &service, to.as_deref())
         }
+        Command::Drill(options) => platform::drill::run(&options),
         Command::Health { metrics } => remote::health(metrics),
         Command::Service { command } => platform::service::run(*command),
         Command::Role { command } => platform::role::run(command),

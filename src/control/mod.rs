@@ -5,6 +5,7 @@ pub mod api;
 pub mod catalog;
 pub mod config;
 pub mod doctor;
+pub mod drill;
 pub mod exposition;
 mod leader;
 pub mod management;

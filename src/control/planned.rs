@@ -2,14 +2,16 @@
 //! promotion is asked of Patroni or waited for, then everybody goes on.
 //!
 //! ```text
-//! pause ─▶ running transactions finish ─▶ promotion ─▶ another primary ─▶ resume
-//!            └ pause_timeout: resume, nothing has happened
+//! pause ─▶ running transactions finish ─▶ a standby has everything ─▶ promotion
+//!            └ pause_timeout ────────────────┴ pause_timeout    │
+//!              resume, nothing has happened       another primary ─▶ resume
 //! ```
 //!
 //! Whatever happens, a switchover ends with the service resumed, unless it was
-//! paused before.
+//! paused before. A service has one at a time.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -50,6 +52,13 @@ pub enum Planned {
 pub type CarryOut =
     Box<dyn Fn(ServiceName, Planned) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
+/// Who says which node of a service leads, if somebody does.
+pub type Stores = Arc<dyn Fn(&ServiceName) -> Option<Arc<Store>> + Send + Sync>;
+
+/// Waits until whoever is to be promoted has everything.
+pub type CaughtUp =
+    Arc<dyn Fn(ServiceName, Option<String>) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// What orders are carried out with.
 #[derive(Clone)]
 pub struct Planner {
@@ -61,10 +70,55 @@ pub struct Planner {
     pub roster: Roster,
     /// How long running transactions may take to finish.
     pub pause_timeout: Duration,
+    /// Who is asked for promotions.
+    pub stores: Stores,
+    /// Who knows how far the standbys are.
+    pub caught_up: CaughtUp,
+    /// The services that are being switched over.
+    pub under_way: Arc<UnderWay>,
+}
+
+/// The services with which something is under way that happens once at a time.
+#[derive(Debug, Default)]
+pub struct UnderWay(Mutex<BTreeSet<ServiceName>>);
+
+/// A service's turn; dropped, it is over.
+#[derive(Debug)]
+#[must_use]
+pub struct Turn {
+    all: Arc<UnderWay>,
+    service: ServiceName,
+}
+
+impl UnderWay {
+    /// The service's turn, unless it has one already.
+    pub fn begin(self: &Arc<Self>, service: &ServiceName) -> Option<Turn> {
+        let begun = self.lock().insert(service.clone());
+        begun.then(|| Turn { all: Arc::clone(self), service: service.clone() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<ServiceName>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.service);
+    }
+}
+
+/// A switchover that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switched {
+    /// The new primary.
+    pub node: String,
+    /// From the moment that clients began to wait until they could go on.
+    pub took: Duration,
 }
 
 impl Planner {
-    /// Carries out an order for a service whose store is this.
+    /// Carries out an order for a service.
     ///
     /// # Errors
     /// Why it could not be; the service goes on then as it was, unless it was
@@ -73,7 +127,6 @@ impl Planner {
         &self,
         service: &ServiceName,
         order: &Planned,
-        store: Option<&Store>,
     ) -> Result<String, String> {
         if self.directory.service(service).is_none() {
             return Err(format!("there is no service \"{service}\""));
@@ -92,9 +145,8 @@ impl Planner {
                 Ok(format!("{service} goes on"))
             }
             Planned::Switchover { to } => {
-                let _as_before = AsBefore::of(&self.directory, service);
-                self.pause(service).await?;
-                self.switch_over(service, to.as_deref(), store).await
+                let Switched { node, took } = self.switch_over(service, to.as_deref()).await?;
+                Ok(format!("{service} is led by {node}; its clients waited {took:.3?}"))
             }
         }
     }
@@ -103,6 +155,24 @@ impl Planner {
     async fn keep(&self, service: &ServiceName, paused: bool) -> Result<(), String> {
         let kept = self.pauses.set(service, paused, BY_SOCKET).await;
         kept.map_err(|error| format!("{service} goes on as it was: {error}"))
+    }
+
+    /// Switches a service over: to this node or member, or to whichever is fit.
+    ///
+    /// # Errors
+    /// Why it could not be; the service goes on then as it was.
+    pub async fn switch_over(
+        &self,
+        service: &ServiceName,
+        to: Option<&str>,
+    ) -> Result<Switched, String> {
+        let turn = self.under_way.begin(service);
+        let _turn = turn.ok_or_else(|| format!("{service} is being switched over already"))?;
+        let began = Instant::now();
+        let _as_before = AsBefore::of(&self.directory, service);
+        self.pause(service).await?;
+        let node = self.promoted(service, to).await?;
+        Ok(Switched { node, took: began.elapsed() })
     }
 
     async fn pause(&self, service: &ServiceName) -> Result<String, String> {
@@ -139,25 +209,42 @@ impl Planner {
         self.roster.seats_of(service).iter().filter(runs).count()
     }
 
-    async fn switch_over(
-        &self,
-        service: &ServiceName,
-        to: Option<&str>,
-        store: Option<&Store>,
-    ) -> Result<String, String> {
-        let (began, epoch) = (Instant::now(), self.epoch(service));
-        if let Some(store) = store.filter(|store| !store.patroni.is_empty()) {
-            switch_over(store, to).await?;
-        } else {
-            tracing::info!(%service, "waiting for a node to be promoted");
-        }
-        let promoted = timeout(PROMOTION_WITHIN, self.another_primary(service, epoch)).await;
-        let node = promoted.map_err(|_| {
-            format!(
+    /// Has another node promoted, and says which is.
+    async fn promoted(&self, service: &ServiceName, to: Option<&str>) -> Result<String, String> {
+        let epoch = self.epoch(service);
+        let promoted = async {
+            tokio::select! {
+                node = self.another_primary(service, epoch) => Ok(node),
+                why = self.refused(service, to) => Err(why),
+            }
+        };
+        timeout(PROMOTION_WITHIN, promoted).await.unwrap_or_else(|_| {
+            Err(format!(
                 "{service} had no other primary after {PROMOTION_WITHIN:?}: it goes on as it is"
-            )
-        })?;
-        Ok(format!("{service} is led by {node}; its clients waited {:.3?}", began.elapsed()))
+            ))
+        })
+    }
+
+    /// Asks for a promotion where somebody can be asked, and ends only if it is
+    /// refused: Patroni answers when it is done, or knows that it cannot be. It
+    /// would promote a standby that lacks a little, so that is looked at first.
+    async fn refused(&self, service: &ServiceName, to: Option<&str>) -> String {
+        let store = (self.stores)(service).filter(|store| !store.patroni.is_empty());
+        let Some(store) = store else {
+            tracing::info!(%service, "waiting for a node to be promoted");
+            return std::future::pending().await;
+        };
+        let caught_up = (self.caught_up)(service.clone(), to.map(str::to_owned));
+        if timeout(self.pause_timeout, caught_up).await.is_err() {
+            let most = self.pause_timeout;
+            return format!(
+                "no standby of {service} had everything after {most:?}: it goes on as it was"
+            );
+        }
+        match switch_over(&store, to, PROMOTION_WITHIN).await {
+            Ok(()) => std::future::pending().await,
+            Err(why) => why,
+        }
     }
 
     fn epoch(&self, service: &ServiceName) -> Epoch {

@@ -5,7 +5,8 @@
 //! are counters and gauges only; histograms are by endpoint (decision 41).
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use crate::domain::{PinReason, PoolMode, ServiceName};
@@ -29,6 +30,9 @@ pub struct Metrics {
     held: IntGaugeVec,
     lost: IntCounterVec,
     failovers: IntCounterVec,
+    drills: IntCounterVec,
+    drill_pauses: GaugeVec,
+    drill_lost: IntGaugeVec,
     /// Connections accepted, before anything is known of them.
     pub accepted: IntCounter,
     /// Connections closed for being one too many before authentication.
@@ -87,6 +91,24 @@ impl LostOutcome {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// What came of a drill.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rehearsed {
+    /// It can be told how it was.
+    ToItsEnd {
+        /// Clients noticed nothing but a pause.
+        passed: bool,
+        /// Seconds that the client in the middle stood still.
+        pause_p50: f64,
+        /// Seconds that the one in a hundred stood still.
+        pause_p99: f64,
+        /// Acknowledged rows that are not there.
+        lost: usize,
+    },
+    /// It had to be given up.
+    BrokenOff,
 }
 
 impl Default for Metrics {
@@ -160,6 +182,21 @@ impl Metrics {
                 "Primaries that followed another, by what became of the former one",
                 &["service", "cause"],
             ),
+            drills: register.counters(
+                "postern_drills_total",
+                "Drills, by whether clients noticed more than a pause",
+                &["service", "outcome"],
+            ),
+            drill_pauses: register.seconds(
+                "postern_drill_pause_seconds",
+                "How long clients stood still in the last drill",
+                &["service", "quantile"],
+            ),
+            drill_lost: register.gauges(
+                "postern_drill_lost_rows",
+                "Rows that were acknowledged in the last drill and are not there",
+                &["service"],
+            ),
             accepted: register
                 .counter("postern_connections_accepted_total", "Connections accepted"),
             crowded_out: register.counter(
@@ -226,6 +263,23 @@ impl Metrics {
         self.failovers.with_label_values(&[service.as_str(), cause]).inc();
     }
 
+    /// A drill is over.
+    pub fn drilled(&self, service: &ServiceName, rehearsed: Rehearsed) {
+        let service = service.as_str();
+        let outcome = match rehearsed {
+            Rehearsed::ToItsEnd { passed: true, .. } => "passed",
+            Rehearsed::ToItsEnd { passed: false, .. } => "failed",
+            Rehearsed::BrokenOff => "broken_off",
+        };
+        self.drills.with_label_values(&[service, outcome]).inc();
+        if let Rehearsed::ToItsEnd { pause_p50, pause_p99, lost, .. } = rehearsed {
+            self.drill_pauses.with_label_values(&[service, "0.5"]).set(pause_p50);
+            self.drill_pauses.with_label_values(&[service, "0.99"]).set(pause_p99);
+            let lost = i64::try_from(lost).unwrap_or(i64::MAX);
+            self.drill_lost.with_label_values(&[service]).set(lost);
+        }
+    }
+
     /// A client keeps its server connection for something more.
     pub fn pinned(&self, service: &ServiceName, reason: PinReason) {
         self.pins.with_label_values(&[service.as_str(), reason.label()]).inc();
@@ -284,6 +338,10 @@ impl Register<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(Opts::new(name, help), labels))
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

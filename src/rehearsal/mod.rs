@@ -3,14 +3,16 @@
 //!
 //! ```text
 //! Load ─ start() ─▶ Running ─ stop() ─▶ Account ─ compared with the rows ─▶ Report
+//!                      └ tally(): how it goes
 //! ```
 //!
 //! Each writer inserts rows that nobody else has, one after the other, and
 //! keeps its connection after an error, as applications do. The acceptance
-//! tests and the drill share this, so that what an operator sees rehearsed is
-//! what is tested.
+//! tests, the drill and the demo share this, so that what an operator sees
+//! rehearsed is what is tested.
 
 mod report;
+mod tally;
 mod writer;
 
 use std::collections::HashSet;
@@ -19,15 +21,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 pub use report::Report;
+pub use tally::Tally;
 pub use writer::{Attempt, Outcome, Style};
 
+/// Why a writer has no connection: mostly, what the server said.
+pub type Unconnected = Box<dyn std::error::Error + Send + Sync>;
+
 /// Makes a connection of a writer's own.
-pub type Connect =
-    Arc<dyn Fn() -> BoxFuture<'static, Result<Client, tokio_postgres::Error>> + Send + Sync>;
+pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Client, Unconnected>> + Send + Sync>;
 
 /// The table that writers write to; made by [`Load::prepare`].
 pub const TABLE: &str = "postern_rehearsal";
@@ -46,16 +51,17 @@ pub struct Load {
     pub pause: Duration,
 }
 
-/// Writers at work.
+/// Writers at work; dropped, they end where they are.
 pub struct Running {
     over: watch::Sender<bool>,
-    writers: Vec<JoinHandle<Vec<Attempt>>>,
+    writers: JoinSet<Vec<Attempt>>,
+    tally: Arc<Tally>,
 }
 
 /// What every writer was told, in order.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// By writer.
+    /// By writer, in any order of writers.
     pub attempts: Vec<Vec<Attempt>>,
 }
 
@@ -72,28 +78,45 @@ impl Load {
         client.batch_execute(&sql).await
     }
 
+    /// Takes the table away.
+    ///
+    /// # Errors
+    /// As the server.
+    pub async fn clear(client: &Client) -> Result<(), tokio_postgres::Error> {
+        client.batch_execute(&format!("DROP TABLE IF EXISTS {TABLE}")).await
+    }
+
     /// Starts the writers on the current runtime.
     ///
     /// # Errors
     /// If one of them cannot connect to begin with.
-    pub async fn start(&self) -> Result<Running, tokio_postgres::Error> {
+    pub async fn start(&self) -> Result<Running, Unconnected> {
         let connecting = (0..self.writers).map(|_| (self.connect)());
         let clients: Result<Vec<_>, _> = join_all(connecting).await.into_iter().collect();
-        let (over, ending) = watch::channel(false);
+        let ((over, ending), tally) = (watch::channel(false), Arc::<Tally>::default());
         let writers = clients?.into_iter().zip(0..).map(|(client, number)| {
-            let writer = writer::Writer::new(self, number, client);
-            tokio::spawn(writer.write(ending.clone()))
+            let writer = writer::Writer::new(self, number, client, Arc::clone(&tally));
+            writer.write(ending.clone())
         });
-        Ok(Running { writers: writers.collect(), over })
+        Ok(Running { writers: writers.collect(), over, tally })
     }
 }
 
 impl Running {
+    /// What the writers have been told so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Lets every writer finish what it is doing.
-    pub async fn stop(self) -> Account {
+    pub async fn stop(mut self) -> Account {
         self.over.send_replace(true);
-        let attempts = join_all(self.writers).await;
-        Account { attempts: attempts.into_iter().map(Result::unwrap_or_default).collect() }
+        let mut attempts = Vec::with_capacity(self.writers.len());
+        while let Some(written) = self.writers.join_next().await {
+            attempts.push(written.unwrap_or_default());
+        }
+        Account { attempts }
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Account, Outcome, Row};
 
 /// The result of a rehearsal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Report {
     /// Writers.
     pub writers: usize,
@@ -66,6 +66,14 @@ impl Report {
     #[must_use]
     pub fn failed_in_all(&self) -> usize {
         self.failed.values().sum()
+    }
+
+    /// Whether nobody noticed anything but a pause, and nothing was lost: what
+    /// a planned switchover promises.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.lost + self.failed_in_all() + self.unknown + self.disconnected == 0
+            && self.acknowledged > 0
     }
 }
 
@@ -128,6 +136,7 @@ mod tests {
         let report = account.report(&rows);
         assert_eq!((report.acknowledged, report.lost, report.unknown), (4, 1, 1));
         assert_eq!((report.failed_in_all(), report.failed_but_found), (2, 1));
+        assert!(!report.is_clean() && !Account { attempts: vec![] }.report(&rows).is_clean());
         assert!((report.pause_p99 - 5.0).abs() < 1e-6 && (report.pause_p50 - 1.0).abs() < 1e-6);
         let text = report.to_string();
         assert!(text.contains("4 rows, 3 of them found again"), "{text}");

@@ -1,12 +1,13 @@
 //! One writer: a row after the other, and what it was told of each.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Error};
 
-use super::{Connect, Load, Row, TABLE};
+use super::{Connect, Load, Row, TABLE, Tally};
 
 /// Between two attempts to connect again.
 const RECONNECT: Duration = Duration::from_millis(50);
@@ -61,13 +62,14 @@ pub(super) struct Writer {
     number: i32,
     style: Style,
     client: Option<Client>,
+    tally: Arc<Tally>,
 }
 
 impl Writer {
-    pub(super) fn new(load: &Load, number: i32, client: Client) -> Self {
+    pub(super) fn new(load: &Load, number: i32, client: Client, tally: Arc<Tally>) -> Self {
         let style = Style::ALL[number.unsigned_abs() as usize % Style::ALL.len()];
         let connect = Connect::clone(&load.connect);
-        Self { connect, pause: load.pause, number, style, client: Some(client) }
+        Self { connect, pause: load.pause, number, style, client: Some(client), tally }
     }
 
     /// Writes until it is over.
@@ -80,6 +82,7 @@ impl Writer {
             let row = (self.number, number);
             let began = Instant::now();
             if let Some(outcome) = self.write_row(row).await {
+                self.tally.count(&outcome);
                 attempts.push(Attempt { row, began, ended: Instant::now(), outcome });
             }
             sleep(self.pause).await;

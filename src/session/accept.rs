@@ -1,16 +1,21 @@
 //! Accepts connections. Nothing a client or the system does ends this loop:
 //! only the shutdown does (trap A-21).
+//!
+//! A client of this very process comes in here too, by [`bring_in`]: it goes
+//! the way of everybody, and has come over a unix socket.
 
 use std::io;
+use std::os::unix::net::UnixStream as Pair;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::{Arrived, FrontDoor, serve};
-use crate::domain::PoolMode;
-use crate::net::Listener;
+use crate::domain::{ClientAddress, PoolMode};
+use crate::net::{Listener, Socket};
 use crate::shutdown::Phase;
 
 /// After an error of `accept()`: long enough not to spin, short enough not to
@@ -45,27 +50,17 @@ impl Descriptors {
 
 /// Accepts clients until the shutdown. Those beyond the descriptors wait in
 /// the kernel's backlog; strangers beyond the cap are closed at once.
-pub async fn accept(
-    door: Arc<FrontDoor>,
-    listener: Listener,
-    mode: PoolMode,
-    descriptors: Descriptors,
-) {
+pub async fn accept(door: Arc<FrontDoor>, listener: Listener, mode: PoolMode) {
     let stopping = door.shutdown.clone();
     tokio::select! {
-        () = accept_all(door, listener, mode, descriptors) => {}
+        () = accept_all(door, listener, mode) => {}
         () = stopping.reached(Phase::Stopping) => {}
     }
 }
 
-async fn accept_all(
-    door: Arc<FrontDoor>,
-    listener: Listener,
-    listener_mode: PoolMode,
-    descriptors: Descriptors,
-) {
+async fn accept_all(door: Arc<FrontDoor>, listener: Listener, mode: PoolMode) {
     loop {
-        let Ok(permit) = Arc::clone(&descriptors.0).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&door.descriptors.0).acquire_owned().await else {
             return;
         };
         let (socket, peer) = match listener.accept().await {
@@ -76,17 +71,42 @@ async fn accept_all(
                 continue;
             }
         };
-        door.metrics.accepted.inc();
-        let Ok(stranger) = door.strangers.admit(door.policy.load().caps) else {
-            door.metrics.crowded_out.inc();
-            continue;
-        };
-        let (door, listener) = (Arc::clone(&door), listener_mode);
-        tokio::spawn(async move {
-            serve(door, Arrived { socket, peer, listener, stranger }).await;
-            drop(permit);
-        });
+        begin(&door, (socket, peer), mode, permit);
     }
+}
+
+fn begin(
+    door: &Arc<FrontDoor>,
+    (socket, peer): (Socket, ClientAddress),
+    listener: PoolMode,
+    permit: OwnedSemaphorePermit,
+) {
+    door.metrics.accepted.inc();
+    let Ok(stranger) = door.strangers.admit(door.policy.load().caps) else {
+        door.metrics.crowded_out.inc();
+        return;
+    };
+    let door = Arc::clone(door);
+    tokio::spawn(async move {
+        serve(door, Arrived { socket, peer, listener, stranger }).await;
+        drop(permit);
+    });
+}
+
+/// Brings in a client of this process. Must be called on the data path's
+/// runtime; the client's end of the socket does not block.
+///
+/// # Errors
+/// As the system; `WouldBlock` if there are descriptors for nobody more.
+pub fn bring_in(door: &Arc<FrontDoor>, mode: PoolMode) -> io::Result<Pair> {
+    let permit = Arc::clone(&door.descriptors.0).try_acquire_owned();
+    let permit = permit.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+    let (ours, theirs) = Pair::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    let socket = Socket::Unix(UnixStream::from_std(ours)?);
+    begin(door, (socket, ClientAddress::Local), mode, permit);
+    Ok(theirs)
 }
 
 /// A client that was gone before it was accepted is nothing to report.

@@ -23,6 +23,7 @@ use crate::routing::EvidenceSink;
 use crate::shutdown::Shutdown;
 use crate::upstream::Dialer;
 
+use super::accept::Descriptors;
 use super::cancel::CancelTarget;
 
 /// The data path's handles.
@@ -51,6 +52,8 @@ pub struct FrontDoor {
     pub closer: Closer,
     /// Verifiers for roles that cannot log in.
     pub mocks: MockVerifiers,
+    /// What clients may use of the process's descriptors.
+    pub descriptors: Descriptors,
     /// Those who are not authenticated.
     pub strangers: Strangers,
     /// Who guesses, and has to wait.

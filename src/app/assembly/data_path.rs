@@ -30,6 +30,7 @@ const SOCKET_MODE: u32 = 0o777;
 /// Everything but the listeners.
 pub(super) fn assemble(
     settings: &Settings,
+    descriptors: Descriptors,
     runtimes: &Runtimes,
 ) -> Result<(Arc<FrontDoor>, Arc<Management>), Failure> {
     let policy = reload::policy(settings)?;
@@ -71,6 +72,7 @@ pub(super) fn assemble(
         dialer,
         closer,
         mocks: mock_verifiers(&settings.auth.secret_file)?,
+        descriptors,
         strangers: crate::admission::Strangers::default(),
         guesses: crate::session::door::Guesses::default(),
         held,
@@ -102,7 +104,6 @@ fn reigns(path: &Path) -> Result<Reigns, Failure> {
 pub(super) fn listen(
     settings: &Settings,
     door: &Arc<FrontDoor>,
-    descriptors: &Descriptors,
     runtimes: &Runtimes,
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
     let _context = runtimes.data().enter();
@@ -117,10 +118,9 @@ pub(super) fn listen(
             tracing::info!(endpoint = %mode, %address, "listening");
         }
     }
-    let accepting = bound.into_iter().map(|(mode, listener)| {
-        let task = accept(Arc::clone(door), listener, mode, descriptors.clone());
-        runtimes.data().spawn(task)
-    });
+    let accepting = bound
+        .into_iter()
+        .map(|(mode, listener)| runtimes.data().spawn(accept(Arc::clone(door), listener, mode)));
     let opener = Opener { dialer: door.dialer.clone(), closer: door.closer.clone() };
     let keeping = keep(door.slots.clone(), Arc::clone(&door.directory), opener);
     let keeper = runtimes.data().spawn(keeping);

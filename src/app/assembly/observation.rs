@@ -12,6 +12,7 @@ use crate::control::admin::{AdminSocket, Controls, Listening};
 use crate::control::api;
 use crate::control::catalog::Catalog;
 use crate::control::config::{ListenAddress, Settings};
+use crate::control::drill::Drills;
 use crate::control::exposition::{self, Exposition, Readiness, Sources};
 use crate::control::management::Management;
 use crate::control::pausing::Pauses;
@@ -19,6 +20,7 @@ use crate::control::planned::{CarryOut, Planner};
 use crate::directory::CoarseClock;
 use crate::domain::PoolMode;
 use crate::session::FrontDoor;
+use crate::session::accept::bring_in;
 use crate::session::sweep::sweep;
 
 /// How far behind the coarse clock may be.
@@ -54,8 +56,9 @@ pub(super) fn serve(
     let socket = AdminSocket::bind(&settings.admin.socket)
         .map_err(|error| Failure::new(error.to_string()))?;
     let pauses = Pauses::new(Arc::clone(&door.directory), catalog.cloned());
-    let api =
-        platform::api(settings, door, management, reloader, catalog, pauses.clone(), runtime)?;
+    let planner = planner(settings, door, management, pauses);
+    let drills = drills(&planner, door, reloader, runtimes);
+    let api = platform::api(settings, door, management, reloader, catalog, drills, runtime)?;
     if let Some(address) = settings.admin.listen {
         let listener = bind(address, "admin.listen")?;
         let transport = platform::transport(address, door);
@@ -66,7 +69,7 @@ pub(super) fn serve(
         );
         tracing::info!(%address, "admin API");
     }
-    let controls = controls(settings, door, management, reloader, pauses, api.by_socket());
+    let controls = controls(settings, door, management, reloader, planner, api.by_socket());
     tasks.push(runtime.spawn(async move { match socket.serve(controls).await {} }));
     Ok(tasks)
 }
@@ -106,7 +109,7 @@ fn controls(
     door: &Arc<FrontDoor>,
     management: &Arc<Management>,
     reloader: &Arc<Reloader>,
-    pauses: Pauses,
+    planner: Planner,
     api: axum::Router,
 ) -> Controls {
     let (nodes, reloader) = (Arc::clone(management), Arc::clone(reloader));
@@ -123,26 +126,55 @@ fn controls(
             Box::pin(async move { reloader.reload().await })
         }),
         api,
-        carry_out: carry_out(settings, door, management, pauses),
+        carry_out: carry_out(planner),
     }
 }
 
-fn carry_out(
+fn planner(
     settings: &Settings,
     door: &Arc<FrontDoor>,
     management: &Arc<Management>,
     pauses: Pauses,
-) -> CarryOut {
-    let planner = Planner {
+) -> Planner {
+    let (stores, nodes) = (Arc::clone(management), Arc::clone(management));
+    Planner {
         directory: Arc::clone(&door.directory),
         pauses,
         roster: door.roster.clone(),
         pause_timeout: settings.timeouts.pause,
-    };
-    let management = Arc::clone(management);
+        stores: Arc::new(move |service| stores.store(service)),
+        caught_up: Arc::new(move |service, to| {
+            let nodes = Arc::clone(&nodes);
+            Box::pin(async move { nodes.caught_up(&service, to.as_deref()).await })
+        }),
+        under_way: Arc::default(),
+    }
+}
+
+fn carry_out(planner: Planner) -> CarryOut {
     Box::new(move |service, order| {
-        let (planner, store) = (planner.clone(), management.store(&service));
-        Box::pin(async move { planner.carry_out(&service, &order, store.as_deref()).await })
+        let planner = planner.clone();
+        Box::pin(async move { planner.carry_out(&service, &order).await })
+    })
+}
+
+fn drills(
+    planner: &Planner,
+    door: &Arc<FrontDoor>,
+    reloader: &Arc<Reloader>,
+    runtimes: &Runtimes,
+) -> Arc<Drills> {
+    let (entered, data) = (Arc::clone(door), runtimes.data().clone());
+    let reloader = Arc::clone(reloader);
+    Arc::new(Drills {
+        planner: planner.clone(),
+        enter: Arc::new(move || {
+            let _context = data.enter();
+            bring_in(&entered, PoolMode::Transaction)
+        }),
+        canaries: Box::new(move |service| reloader.canary(service)),
+        metrics: door.metrics.clone(),
+        under_way: Arc::default(),
     })
 }
 

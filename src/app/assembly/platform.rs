@@ -12,8 +12,8 @@ use crate::control::api::server::Transport;
 use crate::control::api::{Api, Platform};
 use crate::control::catalog::Catalog;
 use crate::control::config::{ListenAddress, Settings, TlsMode};
+use crate::control::drill::Drills;
 use crate::control::management::Management;
-use crate::control::pausing::Pauses;
 use crate::control::provision::local::LocalServers;
 use crate::control::provision::{CurrentPlans, Means, Provisioner, Publish};
 use crate::domain::ServiceName;
@@ -30,7 +30,7 @@ pub(super) fn api(
     management: &Arc<Management>,
     reloader: &Arc<Reloader>,
     catalog: Option<&Catalog>,
-    pauses: Pauses,
+    drills: Arc<Drills>,
     runtime: &Handle,
 ) -> Result<Api, Failure> {
     let publish: Publish = {
@@ -63,7 +63,7 @@ pub(super) fn api(
         provisioner,
         publish,
         plans,
-        pauses,
+        pauses: drills.planner.pauses.clone(),
         directory: Arc::clone(&door.directory),
         roster: door.roster.clone(),
         slots: door.slots.clone(),
@@ -71,6 +71,7 @@ pub(super) fn api(
         nodes: Box::new(move || nodes.node_states()),
         outdate: Box::new(move |service, role| verifiers.outdate(service, role)),
         entrance: entrance(settings)?,
+        drills,
     }))
 }
 

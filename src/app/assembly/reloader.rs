@@ -2,6 +2,7 @@
 //! again on SIGHUP or over the admin socket, and the catalogue, service by
 //! service as they change.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crate::app::reload;
 use crate::control::admin::ReloadReport;
 use crate::control::catalog::{Catalog, declared};
-use crate::control::config::{self, Plans, Settings};
+use crate::control::config::{self, Canary, Plans, Settings};
 use crate::control::management::Management;
 use crate::directory::Snapshot;
 use crate::domain::ServiceName;
@@ -33,12 +34,17 @@ pub struct Reloader {
 struct InForce {
     drain_timeout: Duration,
     plans: Arc<Plans>,
+    /// Of the file's services.
+    canaries: Arc<HashMap<ServiceName, Canary>>,
 }
 
 impl InForce {
     fn of(settings: &Settings) -> Self {
         let plans = Arc::new(settings.plans.clone());
-        Self { drain_timeout: settings.timeouts.drain, plans }
+        let canary =
+            |service: &config::Service| Some((service.name.clone(), service.canary.clone()?));
+        let canaries = Arc::new(settings.services.iter().filter_map(canary).collect());
+        Self { drain_timeout: settings.timeouts.drain, plans, canaries }
     }
 }
 
@@ -69,6 +75,21 @@ impl Reloader {
     /// The plans that services can be on.
     pub fn plans(&self) -> Arc<Plans> {
         Arc::clone(&self.in_force().plans)
+    }
+
+    /// Whom drills of a service write as, if anybody.
+    ///
+    /// # Errors
+    /// Why the catalogue cannot be asked.
+    pub fn canary(&self, service: &ServiceName) -> Result<Option<Canary>, String> {
+        let of_file = self.in_force().canaries.get(service).cloned();
+        match (of_file, &self.catalog) {
+            (None, Some(catalog)) => {
+                let found = declared::canary(catalog, service.as_str());
+                found.map_err(|error| error.to_string())
+            }
+            (of_file, _) => Ok(of_file),
+        }
     }
 
     fn in_force(&self) -> MutexGuard<'_, InForce> {

@@ -3,6 +3,7 @@
 //! scripts read.
 
 pub mod database;
+pub mod drill;
 pub mod node;
 pub mod plan;
 pub mod role;

@@ -47,6 +47,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::catalog::Catalog;
+use super::drill::Drills;
 use super::exposition::NodeState;
 use super::pausing::Pauses;
 use super::provision::{CurrentPlans, Provisioner, Publish};
@@ -91,6 +92,8 @@ pub struct Platform {
     pub outdate: Outdate,
     /// How clients come in.
     pub entrance: Entrance,
+    /// Switches services over, and rehearses it.
+    pub drills: Arc<Drills>,
 }
 
 /// The state of the handlers.
@@ -189,6 +192,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(services::show, services::change::change, services::remove))
         .routes(routes!(services::pause))
         .routes(routes!(services::resume))
+        .routes(routes!(services::planned::switchover))
+        .routes(routes!(services::planned::drill))
         .routes(routes!(services::events))
         .routes(routes!(connections::list, connections::end_all))
         .routes(routes!(connections::end))

@@ -5,6 +5,7 @@ mod contents;
 mod history;
 mod node;
 mod offer;
+mod planned;
 mod service;
 mod session;
 mod token;
@@ -13,6 +14,7 @@ pub use contents::{DatabaseCreate, DatabaseView, RoleCreate, RoleView};
 pub use history::{AuditView, EventView};
 pub use node::{NodeCreate, NodeState, NodeTlsWord, NodeView};
 pub use offer::{CloudView, PlanView, RegionView};
+pub use planned::{DrillOrder, SwitchoverOrder, SwitchoverView};
 pub use service::{
     ChangeView, ConnectionInfo, ConnectionUse, Origin, ServiceChange, ServiceCreate,
     ServiceNodeView, ServiceState, ServiceSummary, ServiceView,

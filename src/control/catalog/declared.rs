@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::record::ServiceRecord;
+use super::record::{ServiceRecord, role_secret};
 use super::store::Range;
 use super::{Catalog, CatalogError, Versioned};
-use crate::control::config::{self, NodeCa, Plans, Settings, Store};
+use crate::control::config::{self, Canary, NodeCa, Plans, Settings, Store};
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Secret};
 
@@ -86,10 +86,24 @@ fn declared(
             password,
             database: MANAGEMENT_DATABASE.to_owned(),
         },
+        // The catalogue itself is asked for the service's admin role.
+        canary: None,
         suspended: (!record.powered).then_some(Unavailable::PoweredOff),
         paused: record.paused,
         store: Store::default(),
     })
+}
+
+/// Whom drills of a service of the catalogue write as: its admin role, in its
+/// database. None if there is no such service.
+///
+/// # Errors
+/// Why the catalogue cannot be asked.
+pub fn canary(catalog: &Catalog, name: &str) -> Result<Option<Canary>, CatalogError> {
+    let Some(found) = catalog.get::<ServiceRecord>(name)? else { return Ok(None) };
+    let ServiceRecord { admin_role: user, database, .. } = found.record;
+    let password = catalog.secret(&role_secret(name, &user))?;
+    Ok(password.map(|password| Canary { user, password, database }))
 }
 
 /// The list that these entries mean.

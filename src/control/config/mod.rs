@@ -49,7 +49,7 @@ pub use process::{
     Topology,
 };
 pub use routing::{Domain, InvalidDomain, Routing};
-pub use service::{Management, NodeCa, Service};
+pub use service::{Canary, Management, NodeCa, Service};
 pub use store::{Etcd, InvalidUrl, Store, Url};
 pub use tls::{CertificateFiles, Tls, TlsMode};
 

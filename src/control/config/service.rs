@@ -45,6 +45,8 @@ pub struct Service {
     pub store: Store,
     /// The role for lookups and probes.
     pub management: Management,
+    /// The client that writes when a switchover is rehearsed.
+    pub canary: Option<Canary>,
     /// Why nobody is served, whatever its nodes say; never in the file.
     pub suspended: Option<Unavailable>,
     /// Whether its clients are held from the beginning; never in the file.
@@ -88,6 +90,17 @@ pub struct Management {
     pub database: String,
 }
 
+/// Whom a drill writes as: a client like any other, through the front door.
+#[derive(Debug, Clone)]
+pub struct Canary {
+    /// The role's name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret<String>,
+    /// The database that it writes in; it may create a table there.
+    pub database: String,
+}
+
 const KINDS: [(&str, Kind); 2] = [("postgresql", Kind::PostgreSql), ("vector", Kind::Vector)];
 
 const NODE_TLS: [(&str, NodeTls); 5] = [
@@ -114,6 +127,7 @@ pub(super) fn read(
     let pooling = pooling(section);
     let store = section.section("topology", |section| store::read(section, name.as_ref()));
     let management = section.section("management", management);
+    let canary = canary(section);
     Some(Service {
         name: name?,
         kind,
@@ -125,6 +139,7 @@ pub(super) fn read(
         pooling,
         store,
         management: management?,
+        canary,
         suspended: None,
         paused: false,
     })
@@ -264,6 +279,23 @@ fn management(section: &mut Section) -> Option<Management> {
     let password: Option<Password> = section.required("password_file");
     let database = section.or("database", "postgres".to_owned());
     Some(Management { user: user?, password: password?.0, database })
+}
+
+fn canary(section: &mut Section) -> Option<Canary> {
+    let is_there = section.has("canary");
+    section.section("canary", |section| {
+        let user: Option<String> = section.optional("user");
+        let password: Option<Password> = section.optional("password_file");
+        let database: Option<String> = section.optional("database");
+        for (key, is_missing) in [("user", user.is_none()), ("password_file", password.is_none())] {
+            if is_there && is_missing && !section.has(key) {
+                section.at(key).problem("is missing; a canary is a role and its password");
+            }
+        }
+        let user = user?;
+        let database = database.unwrap_or_else(|| user.clone());
+        Some(Canary { user, password: password?.0, database })
+    })
 }
 
 #[cfg(test)]

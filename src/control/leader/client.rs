@@ -85,12 +85,22 @@ impl Client {
 
     /// The answer to a question, read to its end.
     pub(super) async fn ask(&self, url: &Url, question: Question<'_>) -> Result<Bytes, StoreError> {
+        self.ask_for(ANSWER_WITHIN, url, question).await
+    }
+
+    /// The same, of an answer that may take this long.
+    pub(super) async fn ask_for(
+        &self,
+        limit: Duration,
+        url: &Url,
+        question: Question<'_>,
+    ) -> Result<Bytes, StoreError> {
         let asking = async {
             let stream = self.stream(url, question).await?;
             let body = Limited::new(stream.body, MAX_ANSWER).collect().await;
             body.map_err(|error| StoreError::Answer(error.to_string()))
         };
-        let body = timeout(ANSWER_WITHIN, asking).await;
+        let body = timeout(limit, asking).await;
         Ok(body.map_err(|_| StoreError::Timeout)??.to_bytes())
     }
 

@@ -91,8 +91,16 @@ pub(super) struct Answer {
 }
 
 /// Asks Patroni to make another member the leader: this one, by its name or by
-/// host and port, or whichever is fit.
-pub(in crate::control) async fn switch_over(store: &Store, to: Option<&str>) -> Result<(), String> {
+/// host and port, or whichever is fit. Returns when it is done, or after this
+/// time.
+///
+/// # Errors
+/// Why it will not be.
+pub(in crate::control) async fn switch_over(
+    store: &Store,
+    to: Option<&str>,
+    limit: Duration,
+) -> Result<(), String> {
     let failed = |error: StoreError| format!("Patroni: {error}");
     let client = Client::new(store.ca.as_deref()).map_err(failed)?;
     let mut last = "Patroni: none of its members is configured".to_owned();
@@ -107,8 +115,7 @@ pub(in crate::control) async fn switch_over(store: &Store, to: Option<&str>) -> 
         };
         let body = order(&members, to)?;
         let question = Question { path: "/switchover", body: Some(body), token: None };
-        return match client.ask(url, question).await {
-            // It answers when it is done, which may take longer.
+        return match client.ask_for(limit, url, question).await {
             Ok(_) | Err(StoreError::Timeout) => Ok(()),
             Err(error) => Err(failed(error)),
         };

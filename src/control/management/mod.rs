@@ -19,6 +19,7 @@
 //! who Postern is there.
 
 mod asking;
+mod caught_up;
 mod condition;
 mod error;
 mod inspect;
@@ -200,6 +201,16 @@ impl Management {
     #[must_use]
     pub fn store(&self, service: &ServiceName) -> Option<Arc<config::Store>> {
         lock(&self.shared.stores).get(service).cloned()
+    }
+
+    /// Waits until whoever is to be promoted has everything: the node of this
+    /// address, every standby if a name is given that is no address, or any.
+    /// Never ends if that does not come; the caller sets the deadline.
+    pub async fn caught_up(&self, service: &ServiceName, to: Option<&str>) {
+        match self.shared.watch(service) {
+            Some(watch) => watch.caught_up(to).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// How every node was last seen, by service and in configured order.

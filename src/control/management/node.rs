@@ -132,7 +132,8 @@ impl NodeWatch {
         condition.update(Ok(look))
     }
 
-    async fn look(&self, service: &ServiceWatch) -> Result<Looked, NodeError> {
+    /// One look, which changes nothing.
+    pub(super) async fn look(&self, service: &ServiceWatch) -> Result<Looked, NodeError> {
         let (kind, connect_within) = (service.kind, service.connect_within());
         let looking = self
             .link

@@ -21,6 +21,11 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(settings: &[(&str, &str)]) -> Self {
+        Self::with(settings, "")
+    }
+
+    /// With further sections of the configuration.
+    pub fn with(settings: &[(&str, &str)], further: &str) -> Self {
         let installation = postern::cluster::Installations::find().unwrap();
         let primary = start_server(installation.postgresql().unwrap());
         let standby = primary.standby().unwrap();
@@ -30,6 +35,7 @@ impl Pair {
             server: Some(&primary),
             node: Some(nodes),
             settings,
+            further,
             ..Wanted::default()
         });
         standby.wait_until_caught_up(&primary).unwrap();

@@ -2,9 +2,11 @@
 //!
 //! `loss` holds decision 33 row by row, on one server whose processes are
 //! killed; `crash` is about a primary that dies and a standby that follows;
-//! `reading` about the endpoint that standbys serve, `planned` about orders.
+//! `reading` about the endpoint that standbys serve, `planned` about orders,
+//! `drill` about rehearsing them.
 
 mod crash;
+mod drill;
 mod loss;
 mod planned;
 mod reading;

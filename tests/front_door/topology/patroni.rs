@@ -1,6 +1,6 @@
-//! Three nodes under a real Patroni with a real etcd: crash, switchover, an
-//! outage of the store, a frozen primary. Each takes as long as Patroni's
-//! timings say, so they run in `scripts/test-failover`.
+//! Three nodes under a real Patroni with a real etcd: a drill, a switchover, a
+//! crash, an outage of the store, a frozen primary. Each takes as long as
+//! Patroni's timings say, so they run in `scripts/test-failover`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,12 +10,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use postern::cluster::{Installation, Installations};
+use postern::control::api::client::{ApiClient, ClientError, Target};
+use postern::control::api::model::DrillOrder;
+use postern::control::drill::Drilled;
 use postern::control::management::node_sql;
 
 use super::etcd::Etcd;
 use super::process::Process;
 use super::*;
-use crate::stage::{MANAGEMENT, MANAGEMENT_PASSWORD, PASSWORD, free_ports, http_get};
+use crate::stage::{
+    MANAGEMENT, MANAGEMENT_PASSWORD, PASSWORD, free_ports, http_get, write_private,
+};
 
 const NODES: usize = 3;
 const SUPERUSER: &str = "superuser-secret";
@@ -167,8 +172,24 @@ impl Patroni {
         stat.contains(") T ")
     }
 
+    /// Somebody who reads the table on this node for half a minute.
+    fn reader(&self, n: usize) -> Process {
+        let port = self.nodes[n].port;
+        let uri = format!("postgresql://postgres:{SUPERUSER}@127.0.0.1:{port}/app");
+        let sql = "BEGIN; SELECT FROM t; SELECT pg_sleep(30)";
+        let log = self.path(&format!("reader-{n}.log"));
+        let reader = Process::start(&["psql", "-Xc", sql, &uri], None, &log);
+        let reads = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        within(Duration::from_secs(10), "a reader", || {
+            self.psql(n, "postgres", reads).as_deref() == Some("1")
+        });
+        reader
+    }
+
     fn streaming(&self) -> usize {
-        let sql = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+        // A base backup that is being made streams, too.
+        let sql = "SELECT count(*) FROM pg_stat_replication \
+                   WHERE state = 'streaming' AND application_name ~ '^n[0-9]$'";
         let count = self.leader().and_then(|leader| self.psql(leader, "postgres", sql));
         count.and_then(|count| count.parse().ok()).unwrap_or_default()
     }
@@ -179,24 +200,31 @@ impl Patroni {
         });
     }
 
-    /// A Postern that asks etcd, or Patroni's members.
+    /// A Postern that asks etcd who leads, or Patroni's members; these are asked
+    /// for switchovers in any case.
     fn stage(&self, by_etcd: bool) -> Stage {
         let nodes: Vec<_> =
             self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         let members: Vec<_> =
             self.nodes.iter().map(|node| format!("\"http://127.0.0.1:{}\"", node.rest)).collect();
-        let store = if by_etcd {
-            let port = self.etcd.port;
-            format!(
-                "topology.etcd = {{ endpoints = [\"http://127.0.0.1:{port}\"], scope = \"main\" }}"
-            )
-        } else {
-            format!("topology.patroni = [{}]", members.join(", "))
-        };
+        let canary = self.path("canary.password");
+        write_private(&canary, PASSWORD);
+        let mut service = format!(
+            "canary = {{ user = \"app\", password_file = {:?} }}\ntopology.patroni = [{}]",
+            canary.display().to_string(),
+            members.join(", ")
+        );
+        if by_etcd {
+            let endpoint = format!("http://127.0.0.1:{}", self.etcd.port);
+            let _ = write!(
+                service,
+                "\ntopology.etcd = {{ endpoints = [\"{endpoint}\"], scope = \"main\" }}"
+            );
+        }
         let mut stage = Stage::new(&Wanted {
             plan: "premium-4",
             node: Some(nodes.join("\", \"")),
-            settings: &[("services", &store), ("timeouts", "failover_wait = \"60s\"")],
+            settings: &[("services", &service), ("timeouts", "failover_wait = \"60s\"")],
             ..Wanted::default()
         });
         "app".clone_into(&mut stage.role);
@@ -355,11 +383,49 @@ fn through(patroni: &mut Patroni, stage: &Stage, what: &str, trouble: impl FnOnc
     }
 }
 
+fn order_drill(stage: &Stage) -> Result<Drilled, ClientError> {
+    let api = ApiClient::new(Target::Socket(stage.directory.path().join("admin.sock")));
+    let order = DrillOrder { writers: Some(16), ..DrillOrder::default() };
+    let path = "/v1/services/orders/drill";
+    stage.block_on(api.with_body(hyper::Method::POST, path, &order))
+}
+
+/// A drill, of which nobody but Patroni is asked for the promotion.
+fn drill(patroni: &Patroni, stage: &Stage) {
+    let drilled = order_drill(stage);
+    let drilled = drilled.unwrap_or_else(|error| panic!("{error}\n{}", patroni.described()));
+    eprintln!("drill: held for {:.3} s, lag {:?}\n{}", drilled.held, drilled.lag, drilled.canaries);
+    assert!(drilled.passed && drilled.from != drilled.to, "{drilled:?}");
+    assert!(patroni.followed(stage));
+}
+
+/// Standbys that lack something are not promoted on purpose, though Patroni
+/// would.
+fn refused_drill(patroni: &Patroni, stage: &Stage) {
+    let leader = patroni.leader().unwrap();
+    // A replay that was paused or delayed Patroni would let go on: a reader
+    // holds it up that a TRUNCATE cannot wait for.
+    let standbys = (0..NODES).filter(|n| *n != leader);
+    let readers: Vec<_> = standbys.clone().map(|n| patroni.reader(n)).collect();
+    patroni.psql(leader, "app", "TRUNCATE t").unwrap();
+    let refused = order_drill(stage).unwrap_err().to_string();
+    assert!(refused.contains("no standby of orders had everything"), "{refused}");
+    assert_eq!(patroni.leader(), Some(leader), "it goes on as it was");
+    assert_eq!(stdout(&psql(&stage.plain_uri(""), "SELECT pg_is_in_recovery()")), "f");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    standbys.for_each(|n| drop(patroni.psql(n, "postgres", end).unwrap()));
+    drop(readers);
+}
+
 fn scenario(by_etcd: bool, timings: Timings, synchronous: bool) {
     let mut patroni = Patroni::start(timings, synchronous);
     let stage = patroni.stage(by_etcd);
     within(Duration::from_secs(20), "Patroni's leader", || patroni.followed(&stage));
     within(Duration::from_secs(20), "two standbys", || stage.topology().standbys.len() == 2);
+
+    refused_drill(&patroni, &stage);
+    drill(&patroni, &stage);
+    patroni.settle();
 
     through(&mut patroni, &stage, "switchover", |patroni| {
         let leader = patroni.leader().unwrap();
@@ -397,6 +463,10 @@ fn scenario(by_etcd: bool, timings: Timings, synchronous: bool) {
         patroni.signal(frozen, "STOP");
     });
     let before = patroni.logins(frozen);
+    // Without a watchdog Patroni may take the key back when it thaws, as 3.0.2
+    // was seen to do, and lead the others back to the older timeline. Here it
+    // is the server alone that comes back, with nobody to tell it anything.
+    patroni.nodes[frozen].process = None;
     patroni.signal(frozen, "CONT");
     for _ in 0..40 {
         // While the old one still takes itself for the primary.
@@ -410,6 +480,7 @@ fn scenario(by_etcd: bool, timings: Timings, synchronous: bool) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(patroni.logins(frozen), before, "no client came to the old primary");
+    patroni.run(frozen);
     patroni.settle();
 }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod change;
 pub(super) mod create;
+pub(super) mod planned;
 
 use std::collections::BTreeSet;
 

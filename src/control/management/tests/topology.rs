@@ -63,6 +63,41 @@ async fn e01_e03_the_directory_follows_the_primary_and_never_goes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_lacks_something_has_not_caught_up() {
+    let one = managed(&installation()).start().unwrap();
+    let two = one.standby().unwrap();
+    let three = one.standby().unwrap();
+    let nodes = vec![node(&one), node(&two), node(&three)];
+    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
+    eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
+    let caught_up = async |to: Option<&Cluster>, limit| {
+        let to = to.map(|to| to.address().to_string());
+        let asked = name();
+        let waiting = scene.management.caught_up(&asked, to.as_deref());
+        tokio::time::timeout(limit, waiting).await.is_ok()
+    };
+    let (long, short) = (3 * SOON, Duration::from_millis(500));
+    assert!(caught_up(None, long).await);
+    two.psql("SELECT pg_wal_replay_pause()").unwrap();
+    // Written when it is acknowledged, as it is unless somebody says otherwise.
+    one.psql("SET synchronous_commit = local; CREATE TABLE t ()").unwrap();
+    assert!(caught_up(None, long).await, "three has it");
+    assert!(caught_up(Some(&three), long).await);
+    assert!(!caught_up(Some(&two), short).await);
+    assert!(!scene_caught_up_by_name(&scene, short).await, "it may be either");
+    three.crash().unwrap();
+    assert!(!caught_up(None, short).await);
+    two.psql("SELECT pg_wal_replay_resume()").unwrap();
+    assert!(caught_up(Some(&two), long).await);
+}
+
+/// Whether whoever it is that the HA manager calls `n1` has everything.
+async fn scene_caught_up_by_name(scene: &Scene, limit: Duration) -> bool {
+    let asked = name();
+    tokio::time::timeout(limit, scene.management.caught_up(&asked, Some("n1"))).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn e01_a_newer_timeline_is_followed_while_the_old_primary_still_takes_writes() {
     let one = managed(&installation()).start().unwrap();
     let two = one.standby().unwrap();
