@@ -181,6 +181,9 @@ pub struct DemoOptions {
     /// The transaction endpoint's port [default: 16432, or a free one].
     #[arg(long)]
     pub transaction_port: Option<u16>,
+    /// Show a failover, as Enter does, and stop.
+    #[arg(long, conflicts_with = "command")]
+    pub failover: bool,
     /// Run this command with the URIs in its environment instead of waiting
     /// for Ctrl-C, and exit with its status.
     #[arg(last = true)]

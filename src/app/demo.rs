@@ -5,6 +5,8 @@
 //! node sql`, a configuration file, certificates. It listens on the loopback
 //! only, and leaves nothing behind.
 
+mod failover;
+mod keys;
 mod nodes;
 mod ports;
 mod snippets;
@@ -14,6 +16,7 @@ use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -26,17 +29,21 @@ use super::cli::DemoOptions;
 use super::{Failure, certificate};
 use crate::cluster::TemporaryDirectory;
 use crate::control::config;
-use nodes::Nodes;
+use failover::fail_over;
+use keys::Keys;
+use nodes::{DemoService, Nodes};
 use ports::{Ports, Reserved, has_ipv6};
 use snippets::Snippets;
 
 /// The domain of the demo's host names: `.localhost` never leaves the host.
 const DOMAIN: &str = "db.localhost";
+/// The configuration's file.
+const CONFIG: &str = "postern.toml";
 
 /// Runs the demo; exits with the status of the command it was given.
 #[must_use]
 pub fn run(options: &DemoOptions) -> ExitCode {
-    match Demo::start(options).and_then(|demo| demo.stay(&options.command)) {
+    match Demo::start(options).and_then(|demo| demo.stay(options)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("postern demo: {error}");
@@ -45,13 +52,18 @@ pub fn run(options: &DemoOptions) -> ExitCode {
     }
 }
 
+/// The service that has a standby, from the moment that somebody wants to see
+/// it fail over.
+type Shop = Option<Arc<DemoService>>;
+
 /// Everything that runs, in the order in which it is stopped.
 struct Demo {
     postern: Postern,
     snippets: Snippets,
     runtimes: Runtimes,
     _nodes: Nodes,
-    _root: TemporaryDirectory,
+    transaction_port: u16,
+    root: TemporaryDirectory,
 }
 
 impl Demo {
@@ -68,21 +80,31 @@ impl Demo {
         let settings = configuration(root.path(), &nodes, ports)?;
         let runtimes = Runtimes::new(&settings)?;
         drop(reserved);
-        let postern = Postern::start(&settings, None, &runtimes)?;
+        let config = root.path().join(CONFIG);
+        let postern = Postern::start(&settings, Some(&config), &runtimes)?;
         let snippets = Snippets::write(root.path(), &nodes, ports)?;
-        Ok(Self { postern, snippets, runtimes, _nodes: nodes, _root: root })
+        Ok(Self {
+            postern,
+            snippets,
+            runtimes,
+            _nodes: nodes,
+            transaction_port: ports.transaction,
+            root,
+        })
     }
 
-    fn stay(self, command: &[std::ffi::OsString]) -> Result<ExitCode, Failure> {
+    fn stay(self, options: &DemoOptions) -> Result<ExitCode, Failure> {
+        let mut shop = None;
         let code = self.runtimes.control.block_on(async {
             let mut signals = Signals::new()?;
-            match command.split_first() {
+            match options.command.split_first() {
                 None => {
-                    println!("{}", self.snippets);
-                    println!("Ctrl-C stops everything.");
-                    signals.next().await;
+                    let ended = tokio::select! {
+                        ended = self.show(options.failover, &mut shop) => ended,
+                        _ = signals.next() => Ok(()),
+                    };
                     eprintln!();
-                    Ok(ExitCode::SUCCESS)
+                    ended.map(|()| ExitCode::SUCCESS)
                 }
                 Some((program, arguments)) => {
                     let mut command = Command::new(program);
@@ -97,6 +119,51 @@ impl Demo {
         self.runtimes.control.block_on(self.postern.stop());
         code
     }
+
+    /// Shows one failover, or prints everything and shows one with every Enter.
+    async fn show(&self, failover: bool, shop: &mut Shop) -> Result<(), Failure> {
+        if failover {
+            return self.fail_over(shop).await;
+        }
+        println!("{}", self.snippets);
+        println!(
+            "Enter shows a failover: a service with a standby, its primary killed under load."
+        );
+        println!("Ctrl-C stops everything.");
+        let mut keys = Keys::read();
+        loop {
+            keys.enter().await;
+            self.fail_over(shop).await?;
+            println!("Enter shows it again, the other way round. Ctrl-C stops everything.");
+        }
+    }
+
+    async fn fail_over(&self, shop: &mut Shop) -> Result<(), Failure> {
+        let shop = match shop {
+            Some(shop) => shop,
+            None => shop.insert(Arc::new(self.start_shop().await?)),
+        };
+        fail_over(shop, self.transaction_port).await
+    }
+
+    /// The service comes while Postern runs, as a customer's does.
+    async fn start_shop(&self) -> Result<DemoService, Failure> {
+        let tls = self.root.path().join("tls");
+        let shop = blocking(move || DemoService::start_shop(&tls)).await?;
+        declare(self.root.path(), &shop)?;
+        let reloaded = self.postern.reload().await;
+        reloaded.map_err(|problems| Failure::new(problems.join("\n")))?;
+        println!("{}", self.snippets.uris(&shop));
+        Ok(shop)
+    }
+}
+
+/// Runs what blocks where it holds nobody up.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Failure::new(error.to_string())))
 }
 
 /// What asks the demo to stop.
@@ -181,14 +248,19 @@ fn configuration(root: &Path, nodes: &Nodes, ports: Ports) -> Result<config::Set
         text = text.replace(&format!(", \"[::1]:{}\"", ports.session), "");
         text = text.replace(&format!(", \"[::1]:{}\"", ports.transaction), "");
     }
-    for service in nodes.services() {
-        let password_file = root.join(format!("{}.password", service.name));
-        write_private(&password_file, &service.management_password)?;
-        text.push_str(&service.configuration(&password_file));
-    }
-    let path = root.join("postern.toml");
+    let path = root.join(CONFIG);
     write_private(&path, &text)?;
+    nodes.services().iter().try_for_each(|service| declare(root, service))?;
     config::load(&path).map_err(|problems| Failure::new(problems.to_string()))
+}
+
+/// Adds a service to the configuration.
+fn declare(root: &Path, service: &DemoService) -> Result<(), Failure> {
+    let password_file = root.join(format!("{}.password", service.name));
+    write_private(&password_file, &service.management_password)?;
+    let text = service.configuration(&password_file);
+    let mut file = fs::OpenOptions::new().append(true).open(root.join(CONFIG))?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn write_private(path: &PathBuf, text: &str) -> Result<(), Failure> {

@@ -2,11 +2,11 @@
 //! of it is left.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -59,15 +59,21 @@ fn signal(process: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
-/// Starts a demo and reads what it prints up to and with this line.
-fn start_until(mut command: Command, line: &str) -> (Child, String) {
-    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-    let mut output = BufReader::new(process.stdout.as_mut().unwrap());
+/// What it prints up to a line with this end.
+fn read_until(output: &mut impl BufRead, end: &str) -> String {
     let mut text = String::new();
-    while !text.ends_with(&format!("{line}\n")) {
-        assert_ne!(output.read_line(&mut text).unwrap(), 0, "no {line:?} in:\n{text}");
+    while !text.ends_with(&format!("{end}\n")) {
+        assert_ne!(output.read_line(&mut text).unwrap(), 0, "no {end:?} in:\n{text}");
     }
-    (process, text)
+    text
+}
+
+/// Starts a demo and reads what it prints up to and with this line.
+fn start_until(mut command: Command, line: &str) -> (Child, BufReader<ChildStdout>, String) {
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap());
+    let text = read_until(&mut output, line);
+    (process, output, text)
 }
 
 #[test]
@@ -94,7 +100,7 @@ fn a_command_that_does_not_exist_is_named() {
 fn ctrl_c_ends_it_well_after_it_has_printed_every_snippet() {
     let directory = own_directory();
     let demo = in_directory(&directory, &[]);
-    let (mut process, printed) = start_until(demo, "Ctrl-C stops everything.");
+    let (mut process, _output, printed) = start_until(demo, "Ctrl-C stops everything.");
     let root = files_in(directory.path()).into_iter().find(|name| name.contains("demo")).unwrap();
     let snippets = directory.path().join(root).join("snippets");
     for service in files_in(&snippets) {
@@ -109,10 +115,33 @@ fn ctrl_c_ends_it_well_after_it_has_printed_every_snippet() {
 }
 
 #[test]
+fn enter_shows_a_failover_there_and_back() {
+    let directory = own_directory();
+    let mut demo = in_directory(&directory, &[]);
+    demo.stdin(Stdio::piped());
+    let (mut process, mut output, _) = start_until(demo, "Ctrl-C stops everything.");
+    let mut keyboard = process.stdin.take().unwrap();
+    for _ in 0..2 {
+        keyboard.write_all(b"\n").unwrap();
+        let shown = read_until(&mut output, "the other way round. Ctrl-C stops everything.");
+        for expected in ["16 writers\n", " of them found again\n", "connections    0 lost\n"] {
+            assert!(shown.contains(expected), "{shown}");
+        }
+        let pause = shown.lines().find_map(|line| line.strip_prefix("pause          p50 "));
+        let pause: f64 = pause.unwrap().split(' ').next().unwrap().parse().unwrap();
+        // The second before the promotion is part of it.
+        assert!(pause > 1.0, "{shown}");
+    }
+    signal(&process, "INT");
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert_nothing_is_left(&directory);
+}
+
+#[test]
 fn killed_it_leaves_neither_servers_nor_files() {
     let directory = own_directory();
     let demo = in_directory(&directory, &[]);
-    let (mut process, _) = start_until(demo, "Ctrl-C stops everything.");
+    let (mut process, _output, _) = start_until(demo, "Ctrl-C stops everything.");
     let running = processes_naming(directory.path());
     assert!(running.iter().any(|line| line.contains("/postgres ")), "{running:?}");
     process.kill().unwrap();
@@ -129,10 +158,10 @@ fn sigterm_reaches_the_command_which_decides_how_it_ends() {
     let directory = own_directory();
     let script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
     let demo = in_directory(&directory, &["--", "sh", "-c", script]);
-    let (mut process, _) = start_until(demo, "ready");
+    let (mut process, mut output, _) = start_until(demo, "ready");
     signal(&process, "TERM");
     let mut rest = String::new();
-    process.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    output.read_to_string(&mut rest).unwrap();
     assert_eq!((process.wait().unwrap().code(), rest.as_str()), (Some(3), "told\n"));
     assert_nothing_is_left(&directory);
 }

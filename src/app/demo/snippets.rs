@@ -17,11 +17,13 @@ pub(super) struct Snippets {
     services: Vec<ServiceSnippets>,
     directory: PathBuf,
     authority: PathBuf,
+    ports: Ports,
 }
 
 struct ServiceSnippets {
     name: &'static str,
     kind: &'static str,
+    plan: &'static str,
     uri: String,
     pooled_uri: String,
     by_user: String,
@@ -42,7 +44,12 @@ impl Snippets {
                 fs::write(directory.join(file), text)?;
             }
         }
-        Ok(Self { services, directory, authority })
+        Ok(Self { services, directory, authority, ports })
+    }
+
+    /// The URIs of a service that came later.
+    pub(super) fn uris(&self, service: &DemoService) -> String {
+        snippets(service, &self.authority, self.ports).uris()
     }
 
     /// The environment of the demo's command.
@@ -65,7 +72,7 @@ impl Snippets {
 }
 
 fn snippets(service: &DemoService, authority: &Path, ports: Ports) -> ServiceSnippets {
-    let DemoService { name, kind, password, .. } = service;
+    let DemoService { name, kind, plan, password, .. } = service;
     let ca = percent_encoded(authority);
     let port = ports.session;
     let tls = format!("sslmode=verify-full&sslrootcert={ca}");
@@ -85,7 +92,19 @@ fn snippets(service: &DemoService, authority: &Path, ports: Ports) -> ServiceSni
         ("query.js", node(&session)),
         ("Query.java", jdbc(service, &ca, port)),
     ];
-    ServiceSnippets { name, kind, uri: session, pooled_uri: pooled, by_user, files }
+    ServiceSnippets { name, kind, plan, uri: session, pooled_uri: pooled, by_user, files }
+}
+
+impl ServiceSnippets {
+    fn uris(&self) -> String {
+        let Self { name, kind, plan, uri, pooled_uri, by_user, .. } = self;
+        format!(
+            "== {name} ({kind}, plan {plan})\n\n\
+             service URI\n  {uri}\n\n\
+             pooled URI (transaction endpoint)\n  {pooled_uri}\n\n\
+             the service in the user's name\n  {by_user}\n"
+        )
+    }
 }
 
 fn django(service: &DemoService, authority: &Path, port: u16) -> String {
@@ -168,11 +187,8 @@ impl fmt::Display for Snippets {
                 writeln!(f, "-- {name}/{file}\n{text}")?;
             }
         }
-        for ServiceSnippets { name, kind, uri, pooled_uri, by_user, .. } in &self.services {
-            writeln!(f, "== {name} ({kind}, plan startup-4)\n")?;
-            writeln!(f, "service URI\n  {uri}\n")?;
-            writeln!(f, "pooled URI (transaction endpoint)\n  {pooled_uri}\n")?;
-            writeln!(f, "the service in the user's name\n  {by_user}\n")?;
+        for service in &self.services {
+            writeln!(f, "{}", service.uris())?;
         }
         writeln!(f, "The snippets above are files in {}", self.directory.display())
     }
