@@ -165,6 +165,17 @@ impl Connection {
         filled
     }
 
+    /// Reads what is there already; nobody is woken when more comes. `input`
+    /// must have been used up before.
+    #[inline]
+    pub fn fill_at_once(&mut self, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let filled = self.transport.fill_at_once(scratch);
+        if let Poll::Ready(Err(error)) = &filled {
+            self.broken = Some(error.kind());
+        }
+        filled
+    }
+
     /// Sends as much as the peer takes at once and keeps the rest. Nothing may
     /// be unsent before.
     ///

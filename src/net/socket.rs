@@ -66,6 +66,18 @@ impl Socket {
         }
     }
 
+    /// Reads what is there already, and leaves nobody waiting for more.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there; otherwise as the system.
+    #[inline]
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buf),
+            Self::Unix(stream) => stream.try_read(buf),
+        }
+    }
+
     /// Says that nothing more will come.
     pub fn shut(&self) {
         let socket = match self {

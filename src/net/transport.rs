@@ -8,7 +8,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -58,6 +58,18 @@ impl Transport {
         match self {
             Self::Plain(socket) => poll_read(socket, cx, scratch),
             Self::Tls(stream) => stream.poll_fill(cx, scratch),
+        }
+    }
+
+    /// Reads what is there already; nobody is woken when more comes.
+    #[inline]
+    pub fn fill_at_once(&mut self, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => match socket.try_read(scratch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                read => Poll::Ready(read),
+            },
+            Self::Tls(stream) => stream.poll_fill(&mut Context::from_waker(Waker::noop()), scratch),
         }
     }
 

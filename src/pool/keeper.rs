@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::ledger::PoolId;
@@ -20,8 +20,8 @@ use crate::wire::frame::Scanner;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(250);
-/// Bytes read at a time from a connection that should be silent.
-const SCRATCH: usize = 4096;
+/// The most that a connection may say that should be silent.
+const MOST_SAID: usize = 64 * 1024;
 
 /// Looks after the idle connections of all nodes until it is dropped.
 pub async fn keep(slots: Slots, directory: Arc<Directory>, opener: Opener) {
@@ -73,13 +73,27 @@ pub fn is_silent(server: &mut PooledServer) -> bool {
     if server.is_superseded() {
         return false;
     }
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut scratch = [0; SCRATCH];
+    // Nearly always there is nothing, and nothing is to be cleared for it.
+    let mut first = [0; 64];
+    match server.server().connection().fill_at_once(&mut first) {
+        Poll::Pending => true,
+        Poll::Ready(Ok(read @ 1..)) => said_little(server, &first[..read]),
+        Poll::Ready(_) => false,
+    }
+}
+
+/// Whether what an idle server has said, of which this is the beginning, does
+/// not matter.
+#[cold]
+fn said_little(server: &mut PooledServer, first: &[u8]) -> bool {
+    let mut said = Vec::from(first);
+    let mut scratch = vec![0; MOST_SAID];
     loop {
-        let filled = server.server().connection().poll_fill(&mut cx, &mut scratch);
-        match filled {
-            Poll::Pending => return true,
-            Poll::Ready(Ok(read @ 1..)) if takes(server, &scratch[..read]) => {}
+        match server.server().connection().fill_at_once(&mut scratch) {
+            Poll::Pending => return takes(server, &said),
+            Poll::Ready(Ok(read @ 1..)) if said.len() + read <= MOST_SAID => {
+                said.extend_from_slice(&scratch[..read]);
+            }
             Poll::Ready(_) => return false,
         }
     }

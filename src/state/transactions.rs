@@ -44,7 +44,7 @@ pub fn each_step(text: &[u8], mut found: impl FnMut(Step)) {
     let is_single = !text.contains(&b';');
     match text.first() {
         None => {}
-        Some(first) if is_single && !may_control(*first) => found(Step::Other),
+        Some(_) if is_single && !may_control(text) => found(Step::Other),
         Some(_) if is_single => found(step(Tokens::new(text, true))),
         // What a backslash means depends on a setting that is not known here.
         Some(_) if text.len() > LONGEST_READ || text.contains(&b'\\') => found(Step::Unread),
@@ -66,10 +66,15 @@ pub fn bare_end(text: &[u8]) -> Option<Step> {
     }
 }
 
-/// Whether a statement that begins with this letter may control a transaction;
-/// a comment may stand before one.
-fn may_control(first: u8) -> bool {
-    matches!(first.to_ascii_lowercase(), b'a'..=b'e' | b'p' | b'r' | b's' | b'/' | b'-')
+/// Whether a statement that begins like this may control a transaction; a
+/// comment may stand before one.
+fn may_control(text: &[u8]) -> bool {
+    let letter = |at: usize| text.get(at).map_or(0, u8::to_ascii_lowercase);
+    match letter(0) {
+        // Nearly everything is a SELECT.
+        b's' => letter(1) == b't',
+        first => matches!(first, b'a'..=b'e' | b'p' | b'r' | b'/' | b'-'),
+    }
 }
 
 fn each_of_many(text: &[u8], mut found: impl FnMut(Step)) {

@@ -8,8 +8,7 @@
 //! Each Query, `FunctionCall` and Sync is answered by one `ReadyForQuery`, in
 //! order; the exceptions are those of COPY FROM STDIN: from `CopyInResponse` to
 //! the end of the data the server throws Syncs away, and it drops what is left
-//! of the data after an error. An idle conversation owns no memory beyond
-//! itself.
+//! of the data after an error.
 //!
 //! Invariant: [`Conversation::is_idle`] is never true while the server still
 //! owes an answer. The reverse may be late by one message, never wrong.
@@ -59,6 +58,9 @@ enum Copy {
     Both { client_done: bool, server_done: bool },
 }
 
+/// Requests for which an idle conversation keeps the memory.
+const KEPT: usize = 8;
+
 /// Both directions of one session, looked at message by message.
 #[derive(Debug, Default)]
 pub struct Conversation {
@@ -81,6 +83,15 @@ impl Conversation {
     #[must_use]
     pub fn after_login() -> Self {
         Self::default()
+    }
+
+    /// Begins anew, as [`after_login`](Self::after_login), with the memory that
+    /// the last one needed, unless it was much.
+    pub fn begin_again(&mut self) {
+        let mut outstanding = std::mem::take(&mut self.outstanding);
+        outstanding.clear();
+        outstanding.shrink_to(KEPT);
+        *self = Self { outstanding, ..Self::default() };
     }
 
     /// Nothing is owed, nothing is half asked, and no transaction is open.

@@ -429,6 +429,18 @@ fn c22_what_an_idle_server_says_neither_closes_nor_dirties_it() {
         assert_eq!(ask(&mut raw, interval), ask(&mut without, interval));
         assert_eq!(backend(&mut raw), pid);
     }
+    // More of it than a few bytes.
+    for (zone, style) in [("America/Argentina/ComodRivadavia", "SQL, DMY"), ("UTC", "German")] {
+        own.psql(&format!("ALTER SYSTEM SET TimeZone = '{zone}'")).unwrap();
+        own.psql(&format!("ALTER SYSTEM SET DateStyle = '{style}'")).unwrap();
+        own.psql("ALTER SYSTEM SET IntervalStyle = 'postgres'").unwrap();
+        own.psql("SELECT pg_reload_conf()").unwrap();
+        std::thread::sleep(Duration::from_millis(400));
+        for sql in ["SHOW TimeZone", "SHOW DateStyle", "SHOW IntervalStyle"] {
+            assert_eq!(ask(&mut raw, sql), ask(&mut without, sql));
+        }
+        assert_eq!(backend(&mut raw), pid);
+    }
 }
 
 #[test]

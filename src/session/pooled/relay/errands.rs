@@ -11,11 +11,10 @@ use crate::session::pooled::Member;
 use crate::session::pooled::errand::{Errand, Underway};
 use crate::state::audit::{self, Belief};
 use crate::state::carried::put_literal;
-use crate::wire::conversation::Conversation;
 
 impl Relay {
     pub(super) fn begin(&mut self, mut server: Box<PooledServer>) {
-        self.conversation = Conversation::after_login();
+        self.conversation.begin_again();
         self.stakes.begin();
         server.lend();
         self.server = Some(server);

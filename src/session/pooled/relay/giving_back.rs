@@ -10,7 +10,6 @@ use crate::session::pooled::Member;
 use crate::session::pooled::aftermath::Unsent;
 use crate::session::pooled::downward::Downward;
 use crate::session::stakes::Prospect;
-use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
 use crate::wire::login::error_field;
 
@@ -81,7 +80,7 @@ impl Relay {
     pub(in crate::session::pooled) fn forget(&mut self, member: &mut Member) -> Unsent {
         let (input, discarded) = self.upward.break_off();
         self.expected.break_off(&mut member.state.statements);
-        self.conversation = Conversation::after_login();
+        self.conversation.begin_again();
         self.stakes.begin();
         self.downward = Downward::default();
         self.unprepared = false;
