@@ -215,3 +215,45 @@ fn certificate_name(address: &NodeAddress) -> ServerName<'static> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An address that drops whoever comes: its queue is full.
+    async fn black_hole() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
+        use socket2::{Domain, Socket, Type};
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&loopback.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queue = Vec::new();
+        let soon = || Instant::now() + Duration::from_millis(200);
+        while let Ok(Ok(stream)) = timeout_at(soon(), TcpStream::connect(address)).await {
+            queue.push(stream);
+        }
+        (listener, queue, address)
+    }
+
+    #[tokio::test]
+    async fn c16_an_address_that_drops_packets_leaves_time_for_the_next() {
+        let (_listener, _queue, dropping) = black_hole().await;
+        let answering = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [dropping, answering.local_addr().unwrap()];
+        let dialer = Dialer::default();
+        let resolved = Resolved { at: Instant::now(), addresses: addresses.into() };
+        dialer.names.lock().unwrap().insert("db.internal:5432".to_owned(), resolved);
+        let began = Instant::now();
+        let budget = Duration::from_secs(4);
+        dialer.connect_tcp("db.internal", 5432, began + budget).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_secs(1), "the first was tried");
+        // The whole budget is kept to where nobody answers.
+        let resolved = Resolved { at: Instant::now(), addresses: [dropping, dropping].into() };
+        dialer.names.lock().unwrap().insert("db.internal:5432".to_owned(), resolved);
+        let (began, budget) = (Instant::now(), Duration::from_secs(1));
+        let failed = dialer.connect_tcp("db.internal", 5432, began + budget).await;
+        assert!(matches!(failed, Err(DialError::Timeout)), "{failed:?}");
+        assert!(began.elapsed() < budget * 3, "{:?}", began.elapsed());
+    }
+}

@@ -14,6 +14,7 @@ mod stage;
 
 mod cancel;
 mod encryption;
+mod endurance;
 mod failover;
 mod introduction;
 mod limits;

@@ -228,3 +228,22 @@ fn jitter() -> f64 {
     let [random] = random::<1>();
     1.0 - f64::from(random) / 2560.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c13_connections_of_one_age_do_not_expire_at_once() {
+        let hour = Duration::from_secs(3600);
+        let mut ends: Vec<_> = (0..100).map(|_| hour.mul_f64(jitter())).collect();
+        ends.sort();
+        assert!(ends[0] >= hour.mul_f64(0.9) && ends[99] <= hour, "{ends:?}");
+        let in_a_second = |from: &Duration| {
+            let second = *from..*from + Duration::from_secs(1);
+            ends.iter().copied().filter(|end| second.contains(end)).count()
+        };
+        let most = ends.iter().map(in_a_second).max().unwrap();
+        assert!(most <= 10, "{most} within one second");
+    }
+}

@@ -1,11 +1,13 @@
 //! Pausing a service, and switching it over, under load.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern::cluster::StopMode;
 use postern::control::admin::AdminClient;
 
-use super::super::stage::{PASSWORD, Stage, eventually, run};
+use super::super::pooled_client::{bind, execute, parse, sync, value as first_value};
+use super::super::raw::{Raw, message};
+use super::super::stage::{PASSWORD, Stage, Wanted, eventually, run};
 use super::crash::Pair;
 use super::{ask, hear, pooled, value};
 
@@ -84,4 +86,56 @@ fn a_pause_holds_new_transactions_and_lets_running_ones_finish() {
     assert_eq!(hear(&mut later), "T D C:I");
     assert_eq!(value(&mut later, "SELECT 2"), "2");
     assert!(order(&pair.stage, "frobnicate").is_err());
+}
+
+#[test]
+fn e08_a_pause_meets_pipelines_logins_and_the_end() {
+    let stage = Stage::new(&Wanted {
+        settings: &[("timeouts", "drain_timeout = \"2s\"")],
+        ..Wanted::default()
+    });
+    let mut pipeline = pooled(&stage);
+    // The Sync of a batch is still to come: it runs, and is waited for.
+    pipeline.send(&[parse("", "SELECT 1"), bind(""), execute(), message(b'H', b"")].concat());
+    pipeline.read_until(b'C');
+    std::thread::scope(|scope| {
+        let paused = scope.spawn(|| order(&stage, "pause"));
+        let service = "orders".parse().unwrap();
+        eventually("a pause", || stage.postern().door().directory.is_paused(&service));
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!paused.is_finished(), "the batch still runs");
+        pipeline.send(&sync());
+        assert_eq!(hear(&mut pipeline), ":I");
+        assert!(paused.join().unwrap().unwrap().contains("orders is paused"));
+    });
+    // Two more batches in one write, and logins on both endpoints: all wait.
+    pipeline.send(&[batch(2), batch(3)].concat());
+    std::thread::scope(|scope| {
+        let session = scope.spawn(|| Raw::log_in(&stage, &[]).unwrap());
+        let newcomer = scope.spawn(|| pooled(&stage));
+        pipeline.socket().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        assert!(pipeline.try_read().is_err());
+        assert!(!session.is_finished());
+        order(&stage, "resume").unwrap();
+        pipeline.socket().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        for n in ["2", "3"] {
+            assert_eq!(first_value(&pipeline.read_until(b'Z')), n);
+        }
+        session.join().unwrap();
+        assert_eq!(value(&mut newcomer.join().unwrap(), "SELECT 4"), "4");
+    });
+    // Whoever is held when Postern stops is told so, and it stops.
+    order(&stage, "pause").unwrap();
+    pipeline.send(&batch(5));
+    let began = Instant::now();
+    let held = std::thread::spawn(move || pipeline.read_until(b'E'));
+    std::thread::sleep(Duration::from_millis(200));
+    drop(stage);
+    let told = held.join().unwrap();
+    assert_eq!(told.last().unwrap().sqlstate(), "57P01", "{told:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+fn batch(n: u32) -> Vec<u8> {
+    [parse("", &format!("SELECT {n}")), bind(""), execute(), sync()].concat()
 }
