@@ -12,6 +12,7 @@ use super::platform::plan::PlanCommand;
 use super::platform::role::RoleCommand;
 use super::platform::service::ServiceCommand;
 use super::platform::token::TokenCommand;
+use super::platform::why::WhyOptions;
 use crate::domain::ServiceName;
 
 /// The front door of a managed PostgreSQL platform: a proxy and pooler that
@@ -118,6 +119,9 @@ pub enum Command {
         #[arg(long, default_value = METRICS, env = "POSTERN_METRICS")]
         metrics: SocketAddr,
     },
+    /// Explain why a client was turned away: by the id that it was told, or
+    /// the last refusals.
+    Why(WhyOptions),
     /// Create, show, change and delete services.
     Service {
         /// What to do.

@@ -41,6 +41,7 @@ pub fn run() -> ExitCode {
         }
         Command::Drill(options) => platform::drill::run(&options),
         Command::Health { metrics } => remote::health(metrics),
+        Command::Why(options) => platform::why::run(&options),
         Command::Service { command } => platform::service::run(*command),
         Command::Role { command } => platform::role::run(command),
         Command::Database { command } => platform::database::run(command),

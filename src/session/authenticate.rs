@@ -62,7 +62,8 @@ impl Admitted {
                 Some(Known { client, allowed, endpoint, role, parameters, keys, sasl_final })
             }
             Err(departure) => {
-                let who = Acquaintance { address: self.client.address, authenticated: None };
+                let asked = Some(&self.endpoint.service);
+                let who = Acquaintance::stranger(self.client.address, asked);
                 turn_away(door, self.client.connection, departure, who).await;
                 None
             }

@@ -14,7 +14,7 @@ use crate::admission::strangers::Caps;
 use crate::auth::VerifierSource;
 use crate::auth::mock::MockVerifiers;
 use crate::auth::throttle::{Suspect, Throttle};
-use crate::directory::{CancelKeys, Directory, Roster};
+use crate::directory::{CancelKeys, Directory, Refusals, Roster};
 use crate::domain::{ClientAddress, Endpoint, PoolMode, ServiceName};
 use crate::metrics::Metrics;
 use crate::net::ServerTls;
@@ -36,6 +36,8 @@ pub struct FrontDoor {
     pub cancel_keys: CancelKeys<CancelTarget>,
     /// Counters.
     pub metrics: Metrics,
+    /// Who was turned away of late.
+    pub refusals: Refusals,
     /// The orderly stop.
     pub shutdown: Shutdown,
     /// The settings of the moment.

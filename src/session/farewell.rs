@@ -1,13 +1,13 @@
 //! How a client is turned away: it is told why, counted under one label, and
 //! its socket is gone soon, whatever it does (trap A-31).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::{Departure, FrontDoor};
-use crate::directory::Seat;
+use crate::directory::{Refused, Seat};
 use crate::domain::refusal::Overdue;
 use crate::domain::{ClientAddress, Refusal, ServiceName};
 use crate::net::Connection;
@@ -26,8 +26,25 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Acquaintance<'a> {
     /// Where from.
     pub address: ClientAddress,
+    /// The service asked for, once it is known to be there: for the operator
+    /// alone.
+    pub asked: Option<&'a ServiceName>,
     /// The service and role, once it is proved that they are its own.
     pub authenticated: Option<(&'a ServiceName, &'a str)>,
+}
+
+impl<'a> Acquaintance<'a> {
+    /// Who has proved nothing.
+    #[must_use]
+    pub fn stranger(address: ClientAddress, asked: Option<&'a ServiceName>) -> Self {
+        Self { address, asked, authenticated: None }
+    }
+
+    /// Who has proved to be this role.
+    #[must_use]
+    pub fn known(address: ClientAddress, service: &'a ServiceName, role: &'a str) -> Self {
+        Self { address, asked: Some(service), authenticated: Some((service, role)) }
+    }
 }
 
 /// Turns a client away.
@@ -64,21 +81,28 @@ fn refuse(door: &FrontDoor, out: &mut BytesMut, refusal: &Refusal, who: Acquaint
     let service = who.authenticated.map(|(service, _)| service);
     door.metrics.refused(service, told.label);
     let id = refusal_id();
-    let (service, role) = who.authenticated.unzip();
+    let role = who.authenticated.map(|(_, role)| role);
     tracing::info!(
         refusal = id, reason = told.label, sqlstate = told.sqlstate.as_str(), address = %who.address,
-        service = service.map(tracing::field::display), role = role.map(tracing::field::debug),
+        service = who.asked.map(tracing::field::display), role = role.map(tracing::field::debug),
         detail = told.detail.as_deref(), "client refused",
     );
-    let id = who.authenticated.is_some().then_some(id.as_str());
-    answer::error(out, Severity::Fatal, &told, id);
+    answer::error(out, Severity::Fatal, &told, role.is_some().then_some(id.as_str()));
+    door.refusals.note(Refused {
+        id,
+        at: SystemTime::now(),
+        address: who.address,
+        service: who.asked.cloned(),
+        role: role.map(str::to_owned),
+        told,
+    });
 }
 
 /// Appends what a session hears at its end, and counts it.
 pub fn end_session(door: &FrontDoor, out: &mut BytesMut, seat: &Seat, refusal: &Refusal) {
     let address = seat.occupant.address;
-    let authenticated = Some((&seat.occupant.endpoint.service, seat.occupant.role.as_str()));
-    refuse(door, out, refusal, Acquaintance { address, authenticated });
+    let who = Acquaintance::known(address, &seat.occupant.endpoint.service, &seat.occupant.role);
+    refuse(door, out, refusal, who);
 }
 
 /// Counts a session that ends because its client does not read what it is

@@ -13,7 +13,7 @@ use super::farewell::{Acquaintance, turn_away};
 use super::{Arrived, Departure, FrontDoor};
 use crate::admission::{Allowed, Stranger};
 use crate::domain::refusal::ProtocolViolation;
-use crate::domain::{ClientAddress, Endpoint, PoolMode, Refusal};
+use crate::domain::{ClientAddress, Endpoint, PoolMode, Refusal, ServiceName};
 use crate::net::Connection;
 use crate::net::connection::ClientTls;
 use crate::routing::naming::{Destination, Hints, destination};
@@ -160,7 +160,7 @@ async fn read_proxy_header(
 pub async fn introduce(door: &FrontDoor, present: Present) -> Option<Introduction> {
     let Present { connection, address, listener, stranger, clock } = present;
     let negotiation = Negotiation { door, connection: Some(connection), tls: ClientTls::default() };
-    let who = Acquaintance { address, authenticated: None };
+    let who = Acquaintance::stranger(address, None);
     let mut negotiation = negotiation;
     let said = timeout_at(clock.deadline, negotiation.run()).await;
     let Negotiation { connection, tls, .. } = negotiation;
@@ -328,8 +328,8 @@ impl Introduced {
             Ok(Decision { allowed, endpoint, role, parameters }) => {
                 Some(Admitted { client, allowed, endpoint, role, parameters })
             }
-            Err(refusal) => {
-                let who = Acquaintance { address: client.address, authenticated: None };
+            Err(Declined { refusal, asked }) => {
+                let who = Acquaintance::stranger(client.address, asked.as_ref());
                 turn_away(door, client.connection, refusal.into(), who).await;
                 None
             }
@@ -344,18 +344,30 @@ struct Decision {
     parameters: Vec<(Bytes, Bytes)>,
 }
 
+/// A client that is not let in, and what it asked for if that is there.
+struct Declined {
+    refusal: Refusal,
+    asked: Option<ServiceName>,
+}
+
+impl From<Refusal> for Declined {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, asked: None }
+    }
+}
+
 fn decide(
     door: &FrontDoor,
     client: &Client,
     startup: Startup,
     listener: PoolMode,
-) -> Result<Decision, Refusal> {
+) -> Result<Decision, Declined> {
     if door.shutdown.phase() >= Phase::Draining {
-        return Err(Refusal::ShuttingDown);
+        return Err(Refusal::ShuttingDown.into());
     }
     let address = client.address;
     if !client.connection.is_tls() && !door.policy.load().permits_plain(&address) {
-        return Err(Refusal::TlsRequired { address });
+        return Err(Refusal::TlsRequired { address }.into());
     }
     let options = startup.parameter("options").map(options::parse).unwrap_or_default();
     let user = startup.parameter("user").filter(|user| !user.is_empty()).cloned();
@@ -372,13 +384,14 @@ fn decide(
     let (endpoint, role) = match destination(&snapshot, hints)? {
         Destination::Service { endpoint, role } => (endpoint, cut(role)),
         Destination::Unnamed if asks_for_console(&startup, &user) => {
-            return Err(Refusal::NoConsole);
+            return Err(Refusal::NoConsole.into());
         }
         Destination::Unnamed | Destination::Nowhere => {
-            return Err(Refusal::NotPermitted { address });
+            return Err(Refusal::NotPermitted { address }.into());
         }
     };
-    let allowed = Allowed::check(&snapshot, Some(&endpoint.service), address)?;
+    let denied = |refusal| Declined { refusal, asked: Some(endpoint.service.clone()) };
+    let allowed = Allowed::check(&snapshot, Some(&endpoint.service), address).map_err(denied)?;
     let parameters = for_server(startup, &role, options);
     Ok(Decision { allowed, endpoint, role, parameters })
 }

@@ -57,9 +57,8 @@ impl Known {
                 Some(Established { client: connection, server, seat, cancel })
             }
             Err(departure) => {
-                let authenticated = Some((&endpoint.service, role.as_str()));
                 let departure = after_authentication(departure, sasl_final);
-                let who = Acquaintance { address, authenticated };
+                let who = Acquaintance::known(address, &endpoint.service, &role);
                 turn_away(door, connection, departure, who).await;
                 None
             }

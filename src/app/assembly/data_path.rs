@@ -64,6 +64,7 @@ pub(super) fn assemble(
         roster,
         cancel_keys: crate::directory::CancelKeys::default(),
         metrics,
+        refusals: crate::directory::Refusals::default(),
         shutdown: crate::shutdown::Shutdown::default(),
         policy: ArcSwap::from_pointee(policy),
         verifiers: Arc::clone(&management) as Arc<_>,

@@ -66,6 +66,7 @@ pub(super) fn api(
         pauses: drills.planner.pauses.clone(),
         directory: Arc::clone(&door.directory),
         roster: door.roster.clone(),
+        refusals: door.refusals.clone(),
         slots: door.slots.clone(),
         clock: door.roster.clock().clone(),
         nodes: Box::new(move || nodes.node_states()),

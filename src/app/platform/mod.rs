@@ -10,6 +10,7 @@ pub mod role;
 pub mod service;
 mod table;
 pub mod token;
+pub mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -133,6 +134,11 @@ impl Reach {
         head: [&str; COLUMNS],
         row: impl Fn(&T) -> [String; COLUMNS],
     ) -> Result<(), Failure> {
+        self.print_list(&self.all(path)?, head, row)
+    }
+
+    /// A list, all of its pages.
+    fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Page<T>, Failure> {
         let mut all = Page { items: Vec::<T>::new(), next: Some(String::new()) };
         while let Some(after) = all.next.take() {
             let page = format!("{path}?limit=1000&after={}", segment(&after));
@@ -140,7 +146,16 @@ impl Reach {
             all.items.extend(page.items);
             all.next = page.next;
         }
-        self.print(&all, |all| Table::of(head, all.items.iter().map(row)).text())
+        Ok(all)
+    }
+
+    fn print_list<T: Serialize, const COLUMNS: usize>(
+        &self,
+        all: &Page<T>,
+        head: [&str; COLUMNS],
+        row: impl Fn(&T) -> [String; COLUMNS],
+    ) -> Result<(), Failure> {
+        self.print(all, |all| Table::of(head, all.items.iter().map(row)).text())
     }
 
     /// Prints an answer as JSON, or as `people` read it.
@@ -162,4 +177,10 @@ impl Reach {
 /// `/v1/services/<name>` and what is below it.
 fn service_path(name: &str, rest: &str) -> String {
     format!("/v1/services/{}{rest}", segment(name))
+}
+
+/// A word of the API.
+fn word(value: &impl Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap_or_default();
+    json.as_str().unwrap_or_default().to_owned()
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use hyper::Method;
 
-use super::{OfService, Reach, Table, service_path};
+use super::{OfService, Reach, Table, service_path, word};
 use crate::app::Failure;
 use crate::control::api::model::{
     ChangeView, EndedView, EventView, ServiceState, ServiceSummary, ServiceView,
 };
 use options::{CreateOptions, UpdateOptions};
-use text::{SESSION, session, show, word};
+use text::{SESSION, session, show};
 
 /// Between two looks at a service that is being made or taken apart.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);

@@ -27,6 +27,7 @@ mod page;
 mod plans;
 pub mod problem;
 mod reference;
+mod refusals;
 mod request;
 mod roles;
 pub mod server;
@@ -51,7 +52,7 @@ use super::drill::Drills;
 use super::exposition::NodeState;
 use super::pausing::Pauses;
 use super::provision::{CurrentPlans, Provisioner, Publish};
-use crate::directory::{CoarseClock, Directory, Roster};
+use crate::directory::{CoarseClock, Directory, Refusals, Roster};
 use crate::domain::ServiceName;
 use crate::pool::Slots;
 use entrance::Entrance;
@@ -82,6 +83,8 @@ pub struct Platform {
     pub directory: Arc<Directory>,
     /// The sessions.
     pub roster: Roster,
+    /// Who was turned away of late.
+    pub refusals: Refusals,
     /// The slots.
     pub slots: Slots,
     /// Seconds since the start.
@@ -197,6 +200,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(services::events))
         .routes(routes!(connections::list, connections::end_all))
         .routes(routes!(connections::end))
+        .routes(routes!(refusals::list))
+        .routes(routes!(refusals::show))
         .routes(routes!(roles::list, roles::create))
         .routes(routes!(roles::remove))
         .routes(routes!(roles::rotate))

@@ -19,5 +19,5 @@ pub use service::{
     ChangeView, ConnectionInfo, ConnectionUse, Origin, ServiceChange, ServiceCreate,
     ServiceNodeView, ServiceState, ServiceSummary, ServiceView,
 };
-pub use session::{ConnectionView, EndedView};
+pub use session::{ConnectionView, EndedView, RefusalView};
 pub use token::{NewToken, TokenCreate, TokenView};

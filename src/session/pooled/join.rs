@@ -61,10 +61,9 @@ impl Known {
                 Some(Pooled { connection, member, registration })
             }
             Err(departure) => {
-                let authenticated = Some((&endpoint.service, role.as_str()));
+                let who = Acquaintance::known(address, &endpoint.service, &role);
                 let departure = after_authentication(departure, sasl_final);
-                turn_away(door, connection, departure, Acquaintance { address, authenticated })
-                    .await;
+                turn_away(door, connection, departure, who).await;
                 None
             }
         }

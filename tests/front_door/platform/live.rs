@@ -168,6 +168,42 @@ fn a_paused_service_holds_what_is_new_until_it_is_resumed() {
 }
 
 #[test]
+fn every_refusal_can_be_looked_up() {
+    let (plane, _server, uri) = placed("hobbyist");
+    let runtime = runtime();
+    let sessions: Vec<_> = (0..25).map(|_| runtime.block_on(connect(&uri)).unwrap()).collect();
+    let full = runtime.block_on(connect(&uri)).err().unwrap();
+    let detail = full.as_db_error().unwrap().detail().unwrap().to_owned();
+    let id = detail.rsplit(' ').next().unwrap().trim_end_matches('.');
+    let why = plane.ok(&["why", id]);
+    for part in ["127.0.0.1", "orders", "admin", "53300", "25 of 25 connections used"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    drop(sessions);
+    let admin = uri.split(['/', '@']).nth(2).unwrap().to_owned();
+    assert!(!psql(&uri.replace(&admin, "admin:wrong"), "SELECT 1").status.success());
+    plane.ok(&["service", "update", "orders", "--allow", "10.0.0.0/8"]);
+    assert!(!psql(&uri, "SELECT 1").status.success());
+    assert!(!psql(&uri.replace("orders", "carts"), "SELECT 1").status.success());
+    let reasons = |arguments: &[&str]| {
+        let list = plane.ok(&[&["why", "--json"], arguments].concat());
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["reason"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // The operator sees what nobody outside can tell apart.
+    let of_orders = ["not_permitted", "password", "plan_full"];
+    assert_eq!(reasons(&["--service", "orders"]), of_orders);
+    let all = reasons(&["--address", "127.0.0.1"]);
+    assert_eq!(all, [&["not_permitted"], &of_orders[..]].concat());
+    assert!(reasons(&["--address", "10.0.0.1"]).is_empty());
+    assert!(plane.refused(&["why", "aaaaaaaa"]).contains("refusal"));
+    let page = plane.ask("GET", "/v1/refusals?limit=1", None).json();
+    let next = format!("/v1/refusals?after={}", page["next"].as_str().unwrap());
+    assert_eq!(plane.ask("GET", &next, None).json()["items"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn a_pause_is_one_whoever_ordered_it_and_lasts_until_it_is_resumed() {
     let (mut plane, _server, uri) = placed("hobbyist");
     let paused = |plane: &ControlPlane| {

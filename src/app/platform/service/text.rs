@@ -1,14 +1,8 @@
 //! Services and their sessions as people read them.
 
-use crate::app::platform::{Table, table};
+use crate::app::platform::{Table, table, word};
 use crate::control::api::model::{ConnectionView, ServiceView};
 use crate::control::pooling::PoolChange;
-
-/// A word of the API.
-pub(super) fn word(value: &impl serde::Serialize) -> String {
-    let json = serde_json::to_value(value).unwrap_or_default();
-    json.as_str().unwrap_or_default().to_owned()
-}
 
 /// A service in full.
 pub(super) fn show(service: &ServiceView) -> String {

@@ -1,4 +1,4 @@
-//! Live sessions.
+//! Live sessions, and clients that were turned away.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -31,4 +31,29 @@ pub struct ConnectionView {
 pub struct EndedView {
     /// So many.
     pub ended: usize,
+}
+
+/// A client that was turned away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusalView {
+    /// Its id; a client that had logged in was told it.
+    pub id: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// `reason` in `postern_refusals_total`.
+    pub reason: String,
+    /// The SQLSTATE that it was told.
+    pub sqlstate: String,
+    /// What it was told.
+    pub message: String,
+    /// What it was told of the circumstances.
+    pub detail: Option<String>,
+    /// What it was told to do.
+    pub hint: Option<String>,
+    /// Where it came from.
+    pub address: String,
+    /// The service that it asked for, if there was one of that name.
+    pub service: Option<String>,
+    /// The role that it had proved to be.
+    pub role: Option<String>,
 }
