@@ -25,6 +25,7 @@ mod platform;
 mod pooling;
 mod refusals;
 mod relay;
+mod scale;
 mod session_state;
 mod stress;
 mod timeouts;

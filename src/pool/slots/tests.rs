@@ -1,5 +1,8 @@
 use super::*;
+use crate::auth::client::Keys;
+use crate::auth::credential::Credential;
 use crate::domain::NodeTls;
+use crate::domain::Secret;
 
 fn node(capacity: u32) -> Node {
     Node {
@@ -51,4 +54,27 @@ async fn e19_whoever_stops_waiting_leaves_nothing_behind() {
     assert_eq!(used(&slots), (1, 0, 0));
     drop(dropped);
     assert_eq!(used(&slots), (0, 0, 0));
+}
+
+#[test]
+fn e15_pools_whose_clients_and_connections_are_gone_are_forgotten() {
+    let (slots, node) = (Slots::default(), node(9));
+    let slots = slots.of(&node);
+    let enter = |role: usize| {
+        let key = u8::try_from(role % 256).unwrap();
+        let keys = Keys { client_key: Secret::new([key; 32]), server_key: Secret::new([key; 32]) };
+        let parameters = [("user".into(), format!("role{role}").into())];
+        let key = PoolKey::new(&parameters, Credential::of_keys(&keys));
+        slots.pool(&key, &Arc::new(keys))
+    };
+    let (last, client) = enter(0);
+    for role in 1..1_000 {
+        let _gone = enter(role);
+    }
+    assert_eq!(slots.deserted().len(), 999);
+    slots.forget_unused();
+    let state = slots.lock();
+    assert_eq!((state.ids.len(), state.pools.len()), (1, 1));
+    assert!(state.pools.contains_key(&last));
+    drop((state, client));
 }
