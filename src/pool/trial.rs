@@ -148,7 +148,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
         drop(first);
-        second.await.unwrap();
+        tokio::time::timeout(Duration::from_secs(9), second).await.expect("a turn").unwrap();
         assert_eq!(*trials.lock(), State::Well);
     }
 }
