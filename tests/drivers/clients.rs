@@ -81,17 +81,20 @@ pub(crate) fn node(path: &Path) -> Command {
     command
 }
 
-/// Compiles a file of Java; the command runs its class, with pgjdbc at hand.
+/// Compiles a file of Java; the command runs its class, with pgjdbc and
+/// `HikariCP` at hand.
 pub(crate) fn java(path: &Path) -> Command {
     let jdbc = named_by("POSTERN_TEST_JDBC");
     let class = path.file_stem().unwrap();
     let service = path.parent().and_then(Path::file_name).unwrap();
     let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("classes").join(service);
     fs::create_dir_all(&classes).unwrap();
+    // Debian keeps them in one directory.
+    let [pool, log] = ["HikariCP.jar", "slf4j-api.jar"].map(|name| jdbc.with_file_name(name));
+    let class_path = env::join_paths([&jdbc, &pool, &log, &classes]).unwrap();
     let mut compiler = client("javac");
-    compiler.arg("-cp").arg(&jdbc).arg("-d").arg(&classes).arg(path);
+    compiler.arg("-cp").arg(&class_path).arg("-d").arg(&classes).arg(path);
     stdout(&run(&mut compiler));
-    let class_path = env::join_paths([&jdbc, &classes]).unwrap();
     let mut command = client("java");
     command.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(class_path).arg(class);
     command

@@ -7,6 +7,9 @@
 
 #![allow(unreachable_pub, reason = "this binary has one module tree and no users outside it")]
 
+#[path = "../drivers/clients.rs"]
+#[allow(dead_code, reason = "the tests of the drivers use the rest")]
+mod clients;
 mod pooled_client;
 mod program;
 mod raw;

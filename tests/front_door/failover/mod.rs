@@ -3,12 +3,13 @@
 //! `loss` holds decision 33 row by row, on one server whose processes are
 //! killed; `crash` is about a primary that dies and a standby that follows;
 //! `reading` about the endpoint that standbys serve, `planned` about orders,
-//! `drill` about rehearsing them.
+//! `drill` about rehearsing them, `pools` about the pools that clients bring.
 
 mod crash;
 mod drill;
 mod loss;
 mod planned;
+mod pools;
 mod reading;
 
 use super::pooled_client::{ask as value, bind, execute, parse, pooled, session, sync};
