@@ -13,9 +13,9 @@ use super::server::ServerConnection;
 use super::slots::Slot;
 use crate::auth::credential::Credential;
 use crate::directory::Tenure;
-use crate::state::Carried;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
+use crate::state::{Carried, Company};
 
 /// What connections of one pool have in common (decision 24): database, role
 /// with its credential, and every startup setting but those that are replayed.
@@ -95,6 +95,8 @@ pub struct PooledServer {
     pub first_reports: Reports,
     /// The other settings that were set on the server.
     pub carried: Carried,
+    /// The clients that it was lent to, by their seats.
+    pub clients: Company,
     /// How often it was lent.
     pub lent: u64,
     /// It is to be audited before it goes to the next client.
@@ -140,6 +142,7 @@ impl PooledServer {
             first_reports: reports.clone(),
             reports,
             carried: Carried::default(),
+            clients: Company::default(),
             lent: 0,
             audit_due: false,
             statements: ServerStatements::new(pooling.max_prepared_statements),

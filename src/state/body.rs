@@ -53,10 +53,12 @@ fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     pieces.filter(|piece| piece.first().is_some_and(|byte| starts_word(*byte)))
 }
 
+/// The schema of temporary objects, whosever they are.
+pub(super) const SCHEMA: &[u8] = b"pg_temp";
+
 /// Whether this word is the schema of temporary objects: `pg_temp`, or
 /// `pg_temp_3` for those of one backend.
 pub(super) fn is_temporary_schema(word: &[u8]) -> bool {
-    const SCHEMA: &[u8] = b"pg_temp";
     word.split_at_checked(SCHEMA.len()).is_some_and(|(schema, number)| {
         let is_number =
             |n: &[u8]| n.first() == Some(&b'_') && n[1..].iter().all(u8::is_ascii_digit);

@@ -64,6 +64,15 @@ impl Look {
             && self.statements.is_empty()
     }
 
+    /// What another text may do, too; what it says of statements is left out.
+    pub fn join(&mut self, other: &Self) {
+        self.pins |= other.pins;
+        self.ends |= other.ends;
+        if !self.touched.extend(&other.touched) || !other.name_parameters.is_empty() {
+            self.pins.insert(PinReason::Setting);
+        }
+    }
+
     /// A setting of this name may be set, as by `set_config`.
     pub fn sets(&mut self, name: &[u8]) {
         settings::named(name, false, self);
@@ -156,7 +165,7 @@ fn call(function: &Token, arguments: Tokens, found: &mut Look) {
     }
 }
 
-/// `SELECT … INTO TEMPORARY …`.
+/// `SELECT … INTO TEMPORARY …`, and `UPDATE pg_settings …`.
 fn word(before: Option<Token>, word: &Token, rest: &Tokens, found: &mut Look) {
     let is_target = |token: Token| token.is_word("insert") || token.is_word("merge");
     if word.is_word("into")
@@ -164,6 +173,9 @@ fn word(before: Option<Token>, word: &Token, rest: &Tokens, found: &mut Look) {
         && commands::is_into_temporary(rest.clone())
     {
         found.pins.insert(PinReason::TemporaryObject);
+    }
+    if word.is_word("update") && settings::is_their_view(rest.clone()) {
+        found.pins.insert(PinReason::Setting);
     }
 }
 

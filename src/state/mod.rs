@@ -22,6 +22,7 @@ pub mod audit;
 mod body;
 pub mod carried;
 mod commands;
+pub mod company;
 mod databases;
 pub mod dates;
 pub mod functions;
@@ -37,6 +38,7 @@ pub mod touched;
 pub mod transactions;
 
 pub use carried::Carried;
+pub use company::{Company, Sequences};
 pub use databases::wants_database_alone;
 pub use dates::may_fold_dates;
 pub use look::{LONGEST_READ, Look, look};

@@ -16,6 +16,7 @@ use super::body::is_temporary_schema;
 use super::commands::Command;
 use super::functions;
 use super::lexer::{Tokens, continues_word, is_space, starts_word};
+use super::settings;
 
 /// How many positions are compared at once.
 const BLOCK: usize = 32;
@@ -28,7 +29,7 @@ const LONGEST_NAME: usize = 40;
 const LOWER: u8 = 0x20;
 
 /// What may leave state behind, but for the first command.
-const STATE: Marks<9> = Marks::new(
+const STATE: Marks<10> = Marks::new(
     b';',
     [
         *b"emp", // temp, temporary, pg_temp
@@ -39,6 +40,7 @@ const STATE: Marks<9> = Marks::new(
         *b"n_s", // replication_slot, replication_origin_session_setup and _reset
         *b"kup", // pg_backup_start and its older name
         *b"tse", // setseed
+        *b"tti", // pg_settings
         *b"u&\"",
     ],
 );
@@ -90,6 +92,7 @@ fn is_suspicious(text: &[u8], at: usize) -> bool {
     starts_with(&text[at..], b"u&\"")
         || word.eq_ignore_ascii_case(b"temp")
         || word.eq_ignore_ascii_case(b"temporary")
+        || word.eq_ignore_ascii_case(settings::VIEW.as_bytes())
         || is_temporary_schema(word)
         || functions::pin_of_word(word).is_some()
         || functions::is_end(word)
@@ -195,7 +198,7 @@ mod tests {
 
     #[test]
     fn every_name_is_marked_and_confirmed_wherever_it_stands() {
-        let words = ["temp", "temporary", "pg_temp", "pg_temp_12", "u&\"x"];
+        let words = ["temp", "temporary", "pg_temp", "pg_temp_12", "pg_settings", "u&\"x"];
         for name in functions::names().chain(words) {
             assert!(name.len() < LONGEST_NAME);
             for before in 0..80 {

@@ -6,6 +6,7 @@
 //! touched: the server is asked for its value when the transaction is over.
 //! What has no name there, or no value that could be asked for, pins.
 
+use super::body::SCHEMA;
 use super::functions::SET_CONFIG;
 use super::lexer::{Kind, Token, Tokens};
 use super::look::Look;
@@ -33,13 +34,31 @@ pub(super) fn set(mut tokens: Tokens, found: &mut Look) {
     if is_variable(&tokens) {
         return variable(&first, tokens, false, found);
     }
-    if first.is_word("local") || first.is_word("constraints") {
+    if first.is_word("local") {
+        return local(tokens, found);
+    }
+    if first.is_word("constraints") {
         return;
     }
     if first.is_word("session") {
         return session(tokens, found);
     }
     special(&first, &tokens, found);
+}
+
+/// What is over with the transaction; but for tables that are temporary
+/// because of it.
+fn local(tokens: Tokens, found: &mut Look) {
+    let mut values = tokens.take_while(|token| !token.is_symbol(b';'));
+    if values.any(|value| names_temporary_schema(&value)) {
+        found.pins.insert(PinReason::TemporaryObject);
+    }
+}
+
+/// Whether this is a `search_path`, or a part of it, by which objects without
+/// a schema are temporary ones.
+fn names_temporary_schema(value: &Token) -> bool {
+    value.content().windows(SCHEMA.len()).any(|part| part.eq_ignore_ascii_case(SCHEMA))
 }
 
 /// What `SET SESSION …` changes: a scope, or the first word of two forms.
@@ -162,6 +181,19 @@ pub(super) fn named(name: &[u8], is_reset: bool, found: &mut Look) {
     }
 }
 
+/// The view that can be updated to set what its rows name.
+pub(super) const VIEW: &str = "pg_settings";
+
+/// Whether the tokens behind `UPDATE` name that view.
+pub(super) fn is_their_view(mut tokens: Tokens) -> bool {
+    tokens.skip_word(&["only"]);
+    let mut name = tokens.find(|token| !token.is_symbol(b'('));
+    if tokens.next_is_symbol(b'.') {
+        name = tokens.nth(1);
+    }
+    name.is_some_and(|name| name.names(VIEW))
+}
+
 /// What a call changes whose name is `function` and whose arguments follow.
 /// Says whether it is one that changes settings.
 pub(super) fn call(function: &Token, arguments: Tokens, found: &mut Look) -> bool {
@@ -180,6 +212,9 @@ fn set_config(tokens: Tokens, found: &mut Look) {
     let value = arguments.next().flatten();
     let is_local = arguments.next().flatten();
     if is_local.is_some_and(|token| token.is_word("true")) {
+        if value.is_some_and(|value| names_temporary_schema(&value)) {
+            found.pins.insert(PinReason::TemporaryObject);
+        }
         return;
     }
     match name {

@@ -7,6 +7,7 @@
 //! remembers whose it has.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -112,6 +113,18 @@ pub fn shared_name(id: &StatementId) -> String {
     name
 }
 
+/// The shared name that a message of the server's speaks of: where it stands,
+/// and what it is the name of.
+#[must_use]
+pub fn find_shared_name(text: &[u8]) -> Option<(Range<usize>, StatementId)> {
+    let prefix = SHARED_PREFIX.as_bytes();
+    let start = text.windows(prefix.len()).position(|piece| piece == prefix)?;
+    let end = start + prefix.len() + 2 * size_of::<StatementId>();
+    let digits = std::str::from_utf8(text.get(start + prefix.len()..end)?).ok()?;
+    let id = u128::from_str_radix(digits, 16).ok()?;
+    Some((start..end, id.to_be_bytes()))
+}
+
 /// A client has prepared more than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
@@ -121,6 +134,8 @@ pub struct TooMany;
 pub struct ClientStatements {
     by_name: HashMap<Bytes, Arc<Statement>>,
     bytes: usize,
+    /// The last that came to nothing: what was sent behind it speaks of it.
+    failed: Option<(Bytes, Arc<Statement>)>,
     /// Its unnamed statement, if it has one.
     pub unnamed: Option<Arc<Statement>>,
 }
@@ -130,6 +145,19 @@ impl ClientStatements {
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         self.by_name.get(name)
+    }
+
+    /// A name of what is known by this on a server now.
+    #[must_use]
+    pub fn name_of(&self, id: &StatementId, now: &Meaning) -> Option<&Bytes> {
+        let failed = self.failed.iter().map(|(name, statement)| (name, statement));
+        let mut named = self.by_name.iter().chain(failed);
+        named.find(|(_, statement)| statement.id(now) == *id).map(|(name, _)| name)
+    }
+
+    /// A statement could not be prepared.
+    pub fn fail(&mut self, name: Bytes) {
+        self.failed = self.remove(&name).map(|statement| (name, statement));
     }
 
     /// The statement of this name, the unnamed one among them.
@@ -280,6 +308,16 @@ impl ServerStatements {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shared_name_is_found_in_a_message() {
+        let id = hash(&[b"x"]);
+        let text = format!("statement \"{}\" requires 1", shared_name(&id));
+        assert_eq!(find_shared_name(text.as_bytes()), Some((11..51, id)));
+        for text in ["", "postern_", "postern_none", "postern_\"x\" and so on, for long enough"] {
+            assert_eq!(find_shared_name(text.as_bytes()), None, "{text}");
+        }
+    }
 
     #[test]
     fn d11_equal_definitions_share_a_name_and_others_do_not() {

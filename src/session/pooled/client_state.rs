@@ -7,7 +7,7 @@ use crate::state::audit::fingerprint;
 use crate::state::reading::{Question, Reply, Unclear};
 use crate::state::reports::Reports;
 use crate::state::statements::{ClientStatements, Meaning, hash};
-use crate::state::{Carried, Look, PinReason, Pins, Touched, look};
+use crate::state::{Carried, Company, Look, PinReason, Pins, Sequences, Touched, look};
 
 const APPLICATION_NAME: &str = "application_name";
 
@@ -28,6 +28,10 @@ pub struct ClientState {
     pub doubts: Doubts,
     /// Why it keeps its connection.
     pub pins: Pins,
+    /// The backends that it has had, by their process ids.
+    pub servers: Company,
+    /// What its connection knows of sequences.
+    pub sequences: Sequences,
     /// It has said something for which PostgreSQL wants a database to itself.
     pub wants_database: bool,
     /// The group of a simple query that is DISCARD ALL and nothing else.
@@ -35,6 +39,9 @@ pub struct ClientState {
     /// Names of its statements that are on the server because SQL speaks of
     /// them.
     pub borrowed: Vec<Bytes>,
+    /// What a run of the statements may do that SQL has prepared: nobody looks
+    /// which of them it is.
+    pub prepared: Option<Box<Look>>,
     /// What its statements mean.
     pub meaning: Meaning,
     /// The `application_name` that it began with, where that is not what its
@@ -76,9 +83,12 @@ impl ClientState {
             carried: Carried::default(),
             doubts: Doubts::default(),
             pins: Pins::NONE,
+            servers: Company::default(),
+            sequences: Sequences::Own,
             wants_database: false,
             discarding: None,
             borrowed: Vec::new(),
+            prepared: None,
             meaning: Meaning { own, ..Meaning::default() },
             first_name: None,
             unwanted: Pins::NONE,
@@ -100,8 +110,24 @@ impl ClientState {
         found
     }
 
+    /// SQL runs the statement of this name.
+    pub fn expect_execute(&mut self, name: &[u8]) {
+        let look = match self.statements.get(name) {
+            Some(statement) => statement.look.clone(),
+            None => self.prepared.clone(),
+        };
+        if let Some(run) = look {
+            let mut look = Look::NOTHING;
+            look.join(&run);
+            self.expect(&look);
+        }
+    }
+
     /// A text is about to be run that may do this.
     pub fn expect(&mut self, look: &Look) {
+        if look.pins.contains(PinReason::SqlPrepare) {
+            self.prepared.get_or_insert_default().join(look);
+        }
         self.pins |= look.pins;
         self.doubts.pins_moved |= !look.pins.is_empty() || !look.ends.among(self.pins).is_empty();
         if !look.touched.is_nothing() {
@@ -170,6 +196,9 @@ impl ClientState {
             return;
         };
         self.pins = self.pins.except(question.pins()) | reply.pins;
+        if !self.pins.contains(PinReason::SqlPrepare) {
+            self.prepared = None;
+        }
         if self.doubts.touched.all_reset && !self.doubts.undone {
             // Whatever it was, it is as it began.
             self.pins = self.pins.except(PinReason::Setting.into());

@@ -12,7 +12,7 @@ use super::errand::Underway;
 use super::expected::{Expected, Reply};
 use crate::session::stakes::Stakes;
 use crate::state::reports::Reports;
-use crate::state::statements::ServerStatements;
+use crate::state::statements::{ServerStatements, find_shared_name};
 use crate::state::{PinReason, Pins};
 use crate::wire::answer::{self, Severity};
 use crate::wire::conversation::Conversation;
@@ -274,6 +274,7 @@ fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
             exchange.client.doubts.undone = true;
             return;
         }
+        b"DEALLOCATE\0" => return exchange.expected.deallocated(group),
         b"DISCARD SEQUENCES\0" => {
             exchange.client.pins = exchange.client.pins.except(PinReason::Sequence.into());
             return;
@@ -307,8 +308,21 @@ fn error(group: u64, body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
             answer::error(&mut message, Severity::Error, &told, None);
             Verdict::Replace(message.freeze())
         }
-        None => Verdict::Forward,
+        None => with_own_name(body, exchange.client).map_or(Verdict::Forward, Verdict::Replace),
     }
+}
+
+/// An error that speaks of a statement by its shared name, in which the client
+/// finds its own instead.
+fn with_own_name(body: &[u8], client: &ClientState) -> Option<Bytes> {
+    let (place, id) = find_shared_name(body)?;
+    let name = client.statements.name_of(&id, &client.meaning)?;
+    let body = [&body[..place.start], name, &body[place.end..]].concat();
+    let mut message = BytesMut::with_capacity(HEADER + body.len());
+    message.put_u8(b'E');
+    message.put_u32(u32::try_from(body.len() + 4).ok()?);
+    message.put_slice(&body);
+    Some(message.freeze())
 }
 
 /// "cached plan must not change result type", in whatever language: the one

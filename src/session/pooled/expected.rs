@@ -81,6 +81,17 @@ pub struct Expected {
     entries: VecDeque<Entry>,
     /// Groups of which the client hears nothing.
     silent: VecDeque<Silent>,
+    /// What SQL is about to take away.
+    deallocated: VecDeque<Deallocated>,
+}
+
+/// A statement of the protocol that is its client's no more once SQL has said
+/// that it is gone.
+#[derive(Debug)]
+struct Deallocated {
+    group: u64,
+    name: Bytes,
+    statement: Arc<Statement>,
 }
 
 impl Expected {
@@ -93,6 +104,21 @@ impl Expected {
     /// Something more is owed.
     pub fn push(&mut self, group: u64, owed: Owed) {
         self.entries.push_back(Entry { group, owed });
+    }
+
+    /// SQL of this group takes a statement away.
+    pub fn deallocate(&mut self, group: u64, name: Bytes, statement: Arc<Statement>) {
+        self.deallocated.push_back(Deallocated { group, name, statement });
+    }
+
+    /// SQL of this group has taken a statement away.
+    pub fn deallocated(&mut self, answering: u64) {
+        let _ = self.next_deallocated(answering);
+    }
+
+    fn next_deallocated(&mut self, answering: u64) -> Option<Deallocated> {
+        let is_answered = self.deallocated.front().is_some_and(|gone| gone.group <= answering);
+        if is_answered { self.deallocated.pop_front() } else { None }
     }
 
     /// The client hears nothing of this group.
@@ -158,11 +184,16 @@ impl Expected {
             }
             first = false;
         }
+        while let Some(kept) = self.next_deallocated(answering) {
+            // It was there a moment ago, so there is room for it.
+            let _ = client.insert(kept.name, kept.statement);
+        }
         answer
     }
 
     /// `ReadyForQuery` has come for a group.
     pub fn ready(&mut self, group: u64) {
+        while self.next_deallocated(group).is_some() {}
         if self.is_silent(group) {
             self.silent.pop_front();
         }
@@ -173,7 +204,8 @@ impl Expected {
     pub fn move_up(&mut self, answering: u64, by: u64) {
         let groups = self.entries.iter_mut().map(|entry| &mut entry.group);
         let silent = self.silent.iter_mut().map(|silent| &mut silent.group);
-        for group in groups.chain(silent) {
+        let deallocated = self.deallocated.iter_mut().map(|gone| &mut gone.group);
+        for group in groups.chain(silent).chain(deallocated) {
             if *group > answering {
                 *group = (*group - by).max(answering);
             }
@@ -198,7 +230,7 @@ fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements
                 server.remove(&id);
             }
             if let Some(name) = named {
-                client.remove(&name);
+                client.fail(name);
             }
         }
         Owed::Closed { from_server, named, forgotten, unnamed, .. } => {
@@ -209,7 +241,7 @@ fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements
                 server.restore(id);
             }
             if let Some(name) = named {
-                client.remove(&name);
+                client.fail(name);
             }
             if let Some((name, statement)) = forgotten {
                 // It was there a moment ago, so there is room for it.

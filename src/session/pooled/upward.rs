@@ -8,6 +8,7 @@
 mod binding;
 mod failing;
 mod run;
+mod sequences;
 mod statements;
 mod texts;
 
@@ -41,6 +42,8 @@ const LONGEST_MESSAGE: usize = 1 << 30;
 
 /// A name that no statement has on any server.
 const NOBODY: &[u8] = b"postern_none";
+/// A name that statements have for a moment.
+const TRIAL: &[u8] = b"postern_trial";
 
 /// Everything that a translation reads and writes.
 pub struct Exchange<'a> {

@@ -2,7 +2,9 @@
 //! or made is there for it on whatever connection, and for nobody else.
 
 mod audit;
+mod compatibility;
 mod pins;
+mod sequences;
 mod settings;
 
 use super::pooled_client::{ask, direct, narrow, pooled, pooled_with, run};

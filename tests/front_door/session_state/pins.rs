@@ -117,3 +117,38 @@ fn d21_sql_speaks_of_statements_of_the_protocol() {
     send(&mut one, &[close("s"), sync()]);
     assert_eq!(refused(&mut one, "EXECUTE s").sqlstate(), "26000");
 }
+
+#[test]
+fn what_a_prepared_statement_does_is_known_when_sql_runs_it() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    let usual = ask(&mut two, "SHOW work_mem");
+    run(&mut one, "PREPARE p AS SELECT set_config('work_mem', '7MB', false)");
+    run(&mut one, "EXECUTE p");
+    run(&mut one, "DEALLOCATE p");
+    assert_eq!(ask(&mut two, "SHOW work_mem"), usual);
+    assert_eq!(ask(&mut one, "SHOW work_mem"), "7MB");
+    send(&mut one, &[parse("s", "SELECT set_config('work_mem', '8MB', false)"), sync()]);
+    run(&mut one, "EXECUTE s");
+    assert_eq!(ask(&mut two, "SHOW work_mem"), usual);
+    assert_eq!(ask(&mut one, "SHOW work_mem"), "8MB");
+    run(&mut one, "PREPARE p AS SELECT pg_advisory_lock(1)");
+    run(&mut one, "EXECUTE p");
+    run(&mut one, "DEALLOCATE p");
+    assert_eq!(pinned(&stage), 1);
+    run(&mut one, "SELECT pg_advisory_unlock(1)");
+    assert_eq!(ask(&mut two, "SELECT 'next'"), "next");
+}
+
+#[test]
+fn a_table_is_temporary_where_a_local_path_makes_it_so() {
+    let stage = narrow();
+    let check = |texts: &[&str]| keeps_until_the_last(&stage, texts);
+    let made = "CREATE TABLE t (n int); COMMIT";
+    check(&[&format!("BEGIN; SET LOCAL search_path = pg_temp, public; {made}"), "DROP TABLE t"]);
+    check(&[&format!("BEGIN; SET LOCAL search_path TO \"pg_temp\"; {made}"), "DROP TABLE t"]);
+    let called = "BEGIN; SELECT set_config('search_path', 'public, pg_temp', true)";
+    check(&[&format!("{called}; CREATE TABLE pg_temp.t (n int); COMMIT"), "DROP TABLE t"]);
+    let called = "BEGIN; SELECT set_config('search_path', 'pg_temp', true)";
+    check(&[&format!("{called}; {made}"), "DROP TABLE t"]);
+}

@@ -9,6 +9,7 @@ use crate::pool::PooledServer;
 use crate::session::FrontDoor;
 use crate::session::pooled::Member;
 use crate::session::pooled::errand::{Errand, Underway};
+use crate::state::Sequences;
 use crate::state::audit::{self, Belief};
 use crate::state::carried::put_literal;
 
@@ -25,8 +26,11 @@ impl Relay {
     pub(super) fn prepare(&mut self, member: &mut Member, bytes: &[u8], out: &mut BytesMut) {
         let Some(server) = &mut self.server else { return };
         member.target.aim_at(server.server().backend());
-        let pooling = &server.server().node().pooling;
         let state = &mut member.state;
+        let process_id = u64::from(server.server().process_id());
+        let only_each_other = server.clients.meet(state.id) & state.servers.meet(process_id);
+        state.sequences = if only_each_other { Sequences::Own } else { Sequences::Strange };
+        let pooling = &server.server().node().pooling;
         state.unwanted = pooling.refused_pins;
         if pooling.audit_every.is_some() != state.fingerprint.is_some() {
             state.fingerprint = pooling.audit_every.map(|_| String::new());

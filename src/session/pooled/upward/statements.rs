@@ -7,13 +7,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::failing::{already_exists, fail, too_many_statements};
 use super::run::Run;
+use super::sequences::forget_sequences;
 use super::texts::make_all_real;
-use super::{Exchange, NOBODY};
+use super::{Exchange, NOBODY, TRIAL};
 use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Owed, Reply};
 use crate::state::statements::{SHARED_PREFIX, Statement, StatementId, Unnamed, shared_name};
 use crate::state::{PinReason, may_fold_dates, wants_database_alone};
+use crate::wire::conversation::TransactionStatus;
 use crate::wire::frame::HEADER;
 use crate::wire::request::{put_close, put_describe, put_parse, split_string, statement_name};
 
@@ -43,9 +45,10 @@ pub(super) fn parse(
             fail(answer, HEADER + body.len(), exchange, run);
             return true;
         }
+        forget_sequences(look, exchange, run);
         // What it speaks of is looked up when it is prepared, and again when
         // it is run.
-        make_all_real(look, false, exchange, run);
+        make_all_real(look, false, false, exchange, run);
     }
     let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
     let statement = Arc::new(Statement::new(definition, &exchange.client.meaning, own, look));
@@ -79,7 +82,16 @@ pub(super) fn named_parse(
 ) {
     let message = HEADER + name.len() + 1 + statement.definition.len();
     if exchange.client.statements.get(name).is_some() {
+        // Whatever is wrong with it otherwise, PostgreSQL says first.
+        try_to_parse(TRIAL, statement, exchange, run);
         return fail(already_exists(name), message, exchange, run);
+    }
+    if exchange.client.pins.contains(PinReason::SqlPrepare) {
+        // SQL may have taken the name.
+        try_to_parse(name, statement, exchange, run);
+    } else if exchange.conversation.status() == TransactionStatus::Failed {
+        // Only what ends the block can be parsed.
+        try_to_parse(TRIAL, statement, exchange, run);
     }
     let client = &mut *exchange.client;
     let id = statement.id(&client.meaning);
@@ -101,6 +113,26 @@ pub(super) fn named_parse(
         let out = run.replace(message);
         prepare_on_server(id, statement, Reply::Forward, named, out, exchange);
     }
+}
+
+/// Has a statement prepared that goes again at once: the client hears of it
+/// only if that fails.
+fn try_to_parse(
+    name: &[u8],
+    statement: &Statement,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
+    let (out, group, reply) = (run.insert(), exchange.conversation.group(), Reply::Swallow);
+    put_parse(out, name, &statement.definition);
+    exchange.conversation.from_client(b'P');
+    let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: false };
+    exchange.expected.push(group, owed);
+    put_close(out, name);
+    exchange.conversation.from_client(b'C');
+    let owed =
+        Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: false };
+    exchange.expected.push(group, owed);
 }
 
 /// Prepares a statement under its shared name, in the place of another if the
@@ -176,6 +208,10 @@ pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
 /// A Describe of a statement. Returns whether it was replaced.
 pub(super) fn describe(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> bool {
     let Some(name) = statement_name(body) else { return false };
+    let statement = exchange.client.statements.find(name).cloned();
+    if let Some(look) = statement.as_ref().and_then(|statement| statement.look.as_ref()) {
+        make_all_real(look, false, false, exchange, run);
+    }
     if name.is_empty() {
         bring_unnamed(exchange, run);
         return false;

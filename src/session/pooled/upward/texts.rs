@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::Exchange;
 use super::failing::fail;
 use super::run::Run;
+use super::sequences::forget_sequences;
 use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Expected, Owed, Reply};
@@ -55,34 +56,48 @@ pub(super) fn refuse_query(
 
 /// What a text that is about to be run may do to the session.
 pub(super) fn expect(look: &Look, simple: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    forget_sequences(look, exchange, run);
     exchange.client.expect(look);
     let discards = [StatementCommand::Discard(Discard::All)];
     if simple && look.pins.is_empty() && look.statements == discards {
         exchange.client.discarding = Some(exchange.conversation.group());
     }
-    make_all_real(look, simple, exchange, run);
+    make_all_real(look, simple, true, exchange, run);
 }
 
-/// SQL may speak of statements of the protocol.
+/// SQL may speak of statements of the protocol, be it prepared or run now.
 pub(super) fn make_all_real(
     look: &Look,
     simple: bool,
+    run_now: bool,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) {
     for command in &look.statements {
         match command {
             StatementCommand::Execute(name) => {
+                exchange.client.expect_execute(name.as_bytes());
                 make_real(name.as_bytes(), simple, exchange, run);
             }
             StatementCommand::Deallocate(name) => {
-                if make_real(name.as_bytes(), simple, exchange, run) {
-                    exchange.client.statements.remove(name.as_bytes());
+                let name = name.as_bytes();
+                if make_real(name, simple, exchange, run)
+                    && run_now
+                    && let Some(statement) = exchange.client.statements.remove(name)
+                {
+                    let group = exchange.conversation.group();
+                    let name = Bytes::copy_from_slice(name);
+                    exchange.expected.deallocate(group, name, statement);
                 }
             }
-            StatementCommand::Prepare(_)
-            | StatementCommand::DeallocateAll
-            | StatementCommand::Discard(_) => {
+            StatementCommand::Prepare(name) => {
+                let name = name.as_bytes();
+                // What was taken away before by the same text is not given back.
+                let is_kept = |real: &Bytes| exchange.client.statements.get(real).is_some();
+                exchange.client.borrowed.retain(|real| real != name || is_kept(real));
+                make_real(name, simple, exchange, run);
+            }
+            StatementCommand::DeallocateAll | StatementCommand::Discard(_) => {
                 // What the server makes of it shows in its answers.
             }
         }
