@@ -12,6 +12,7 @@
 mod clients;
 mod pooled_client;
 mod program;
+mod random;
 mod raw;
 mod stage;
 

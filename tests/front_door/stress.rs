@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage, Statement};
 
 use super::pooled_client::transaction_uri;
+use super::random::Random;
 use super::stage::{Stage, Wanted, eventually, start_server};
 
 /// Server connections of the plan, and of those the pools'.
@@ -37,19 +38,6 @@ const EXPECTED: [&str; 5] = ["57P01", "40001", "08007", "08006", "53300"];
 /// A setting of the run from the environment, or the short form's.
 fn wanted<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
-}
-
-/// `SplitMix64`: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 #[derive(Default)]
@@ -195,8 +183,7 @@ async fn step(
         60..72 => caller.transaction(tag, random.below(2) == 0).await?,
         72..82 => caller.pipeline(tag).await?,
         82..88 => {
-            let zone =
-                ["UTC", "Europe/Berlin", "Asia/Tokyo"][usize::try_from(random.below(3)).unwrap()];
+            let zone = *random.pick(&["UTC", "Europe/Berlin", "Asia/Tokyo"]);
             caller.simple(&format!("SET timezone = '{zone}'")).await?;
             assert_eq!(caller.simple("SHOW timezone").await?, zone);
         }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod compatibility;
+mod model;
 mod pins;
 mod sequences;
 mod settings;

@@ -1,0 +1,96 @@
+//! Settings, role and session authorization.
+
+use super::one_of;
+use crate::random::Random;
+
+/// Names and values, each a word.
+const SETTINGS: &[(&str, &str)] = &[
+    ("work_mem", "5MB"),
+    ("work_mem", "7168"),
+    ("search_path", "other"),
+    ("search_path", "public"),
+    ("search_path", "nowhere"),
+    ("statement_timeout", "71s"),
+    ("enable_seqscan", "off"),
+    ("extra_float_digits", "0"),
+    ("bytea_output", "escape"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_read_only", "on"),
+    ("row_security", "off"),
+    ("lc_monetary", "C"),
+    ("my.x", "one"),
+    ("my.x", "two"),
+    ("my.y", "it\"s"),
+    ("datestyle", "ISO"),
+    ("datestyle", "German"),
+    ("timezone", "Europe/Berlin"),
+    ("TimeZone", "UTC"),
+    ("intervalstyle", "iso_8601"),
+    ("application_name", "renamed"),
+    ("client_encoding", "LATIN1"),
+    ("client_encoding", "UTF8"),
+    ("standard_conforming_strings", "off"),
+    ("escape_string_warning", "off"),
+];
+
+/// Everything else that changes settings, and what fails to.
+const OTHERS: &[&str] = &[
+    "Q RESET ALL",
+    "Q RESET ALL",
+    "Q DISCARD ALL",
+    "Q DISCARD PLANS",
+    "Q SET search_path = other, public",
+    "Q SET search_path = \"$user\", other, public",
+    "Q SET search_path = ''",
+    "Q SET datestyle = ISO, DMY",
+    "Q SET TIME ZONE 'Asia/Tokyo'",
+    "Q SET TIME ZONE LOCAL",
+    "Q SET LOCAL TIME ZONE 'Asia/Tokyo'",
+    "Q SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE",
+    "Q SET NAMES 'LATIN1'",
+    "Q SET NAMES DEFAULT",
+    "Q SET SCHEMA 'other'",
+    "Q SET XML OPTION DOCUMENT",
+    "Q SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "Q SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+    "Q SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "Q SET ROLE {role}_a",
+    "Q SET ROLE {role}_b",
+    "Q SET LOCAL ROLE {role}_a",
+    "Q SET ROLE NONE",
+    "Q RESET ROLE",
+    "Q SET role = '{role}_b'",
+    "Q SET SESSION AUTHORIZATION {role}_a",
+    "Q SET SESSION AUTHORIZATION {role}",
+    "Q SET LOCAL SESSION AUTHORIZATION {role}_b",
+    "Q SET SESSION AUTHORIZATION DEFAULT",
+    "Q RESET SESSION AUTHORIZATION",
+    "Q SET ROLE nobody_at_all",
+    "Q SET work_mem = 'nonsense'",
+    "Q SET no_such_setting = 1",
+    "Q SET my.x = 'three'; SET my.y = DEFAULT; SET work_mem = '6MB'",
+    "Q SET work_mem = '9MB'; SELECT 1/0",
+    "Q BEGIN; SET work_mem = '9MB'; SET my.x = 'nine'; ROLLBACK",
+    "Q BEGIN; SET LOCAL work_mem = '9MB'; SET search_path = other; COMMIT",
+    "Q UPDATE pg_settings SET setting = '6000' WHERE name = 'work_mem'",
+    "Q SELECT setseed(0.5), random()",
+    "Q DO $$ BEGIN SET work_mem = '10MB'; END $$",
+    "Q DO $$ BEGIN PERFORM set_config('my.x', 'eleven', false); END $$",
+];
+
+pub fn text(random: &mut Random, session: usize) -> String {
+    let (name, value) = random.pick(SETTINGS);
+    match random.below(24) {
+        0..6 => format!("Q SET {name} = '{value}'"),
+        6 => format!("Q SET SESSION {name} TO '{value}'"),
+        7 => format!("Q SET LOCAL {name} TO '{value}'"),
+        8 => format!("Q RESET {name}"),
+        9 => format!("Q SET {name} TO DEFAULT"),
+        10 => format!("Q SELECT set_config('{name}', '{value}', {})", random.below(3) == 0),
+        11 => format!("P - SELECT set_config($1, $2, false) | B - - {name} {value} | E - | S"),
+        12 => format!("P - SET {name} = '{value}' | B - - | E - | S"),
+        13..15 => format!("Q SELECT nullif(current_setting('{name}', true), '')"),
+        _ => one_of(random, OTHERS, session),
+    }
+}
