@@ -50,7 +50,10 @@ impl<T> CancelKeys<T> {
     /// the keys tell the sessions apart.
     pub fn register(&self, process_id: u32, key: &[u8], target: Arc<T>) -> Registration<T> {
         let entry = Entry { key: Secret::new(key.to_vec()), target: Arc::clone(&target) };
-        lock(&self.by_process).entry(process_id).or_default().push(entry);
+        // Hardly ever have two clients the same process id.
+        let mut by_process = lock(&self.by_process);
+        by_process.entry(process_id).or_insert_with(|| Vec::with_capacity(1)).push(entry);
+        drop(by_process);
         Registration { by_process: Arc::clone(&self.by_process), process_id, target }
     }
 

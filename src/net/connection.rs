@@ -137,6 +137,15 @@ impl Connection {
     /// Sends what is still to be sent.
     #[inline]
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.output.is_empty() {
+            ready!(self.poll_drain(cx))?;
+            // A buffer that was advanced to its end still holds its memory.
+            self.output = BytesMut::new();
+        }
+        self.transport.poll_flush(cx)
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
             let drained = ready!(self.transport.poll_drain(cx, &self.output));
             match drained.inspect_err(|error| self.broken = Some(error.kind()))? {
@@ -144,10 +153,7 @@ impl Connection {
                 taken => self.output.advance(taken),
             }
         }
-        if self.output.capacity() > 0 {
-            self.output = BytesMut::new();
-        }
-        self.transport.poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     /// Reads into the scratch; 0 is the end of the stream. `input` must have

@@ -120,6 +120,6 @@ mod tests {
     fn an_idle_sessions_task_is_small() {
         let bytes = size_of_future(serve);
         println!("a session's task: {bytes} bytes");
-        assert!(bytes < 2_000, "{bytes} bytes for every client");
+        assert!(bytes < 1_000, "{bytes} bytes for every client");
     }
 }

@@ -112,7 +112,7 @@ impl End {
 impl Established {
     /// Relays until either side ends, and tells the client if it was not its
     /// own doing.
-    pub async fn relay(mut self, door: &FrontDoor) {
+    pub async fn relay(mut self: Box<Self>, door: &FrontDoor) {
         let began = Instant::now();
         let mut relay = Relay::new(&self.seat);
         let end = loop {
@@ -142,7 +142,7 @@ impl Established {
             count_stalled(door, &self.seat);
         }
         let tell_client = !matches!(end, End::ClientLost(_) | End::Stalled);
-        let Self { mut client, server, seat, cancel } = self;
+        let Self { mut client, server, seat, cancel } = *self;
         drop(cancel);
         match &end {
             End::Client | End::Server => server.closed(),

@@ -263,6 +263,10 @@ impl Stakes {
         let known = self.groups.back().is_some_and(|last| last.number == number);
         self.overflown |= !known && self.groups.len() >= MAX_GROUPS;
         if !known && self.groups.len() < MAX_GROUPS {
+            if self.groups.capacity() == 0 {
+                // Few clients ever have two under way.
+                self.groups.reserve_exact(1);
+            }
             self.groups.push_back(Group { number, course: Course::NONE, statements: None });
         }
         let last = self.groups.len() - 1;

@@ -29,7 +29,7 @@ use crate::wire::answer;
 
 impl Pooled {
     /// Serves the client until it goes or is sent away.
-    pub async fn serve(mut self, door: &FrontDoor) {
+    pub async fn serve(mut self: Box<Self>, door: &FrontDoor) {
         let began = Instant::now();
         let mut relay = Relay::default();
         let end = loop {
@@ -126,14 +126,14 @@ impl Pooled {
     }
 
     pub(super) async fn farewell(
-        self,
+        self: Box<Self>,
         mut relay: Relay,
         door: &FrontDoor,
         end: End,
         began: Instant,
     ) {
         let words = self.last_words(&relay, &end);
-        let Self { mut connection, mut member, registration } = self;
+        let Self { mut connection, mut member, registration } = *self;
         drop(registration);
         let told = match &words {
             Some(Words::Ours(refusal)) => Some(refusal.clone()),
