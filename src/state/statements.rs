@@ -190,9 +190,15 @@ impl ClientStatements {
         Some(statement)
     }
 
-    /// Forgets all of them.
+    /// Takes away all that have a name.
+    pub fn take_named(&mut self) -> impl Iterator<Item = (Bytes, Arc<Statement>)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.by_name).into_iter()
+    }
+
+    /// Forgets all that have a name.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        drop(self.take_named());
     }
 
     /// How many there are.

@@ -281,6 +281,7 @@ fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
         }
         _ => return,
     }
+    exchange.expected.deallocated_all(group);
     exchange.statements.clear();
     let client = &mut *exchange.client;
     if exchange.conversation.group() == group + 1 && exchange.expected.is_empty() {

@@ -116,6 +116,11 @@ impl Expected {
         let _ = self.next_deallocated(answering);
     }
 
+    /// SQL of this group has taken all statements away.
+    pub fn deallocated_all(&mut self, answering: u64) {
+        while self.next_deallocated(answering).is_some() {}
+    }
+
     fn next_deallocated(&mut self, answering: u64) -> Option<Deallocated> {
         let is_answered = self.deallocated.front().is_some_and(|gone| gone.group <= answering);
         if is_answered { self.deallocated.pop_front() } else { None }
@@ -193,7 +198,7 @@ impl Expected {
 
     /// `ReadyForQuery` has come for a group.
     pub fn ready(&mut self, group: u64) {
-        while self.next_deallocated(group).is_some() {}
+        self.deallocated_all(group);
         if self.is_silent(group) {
             self.silent.pop_front();
         }

@@ -97,6 +97,12 @@ pub(super) fn make_all_real(
                 exchange.client.borrowed.retain(|real| real != name || is_kept(real));
                 make_real(name, simple, exchange, run);
             }
+            StatementCommand::DeallocateAll | StatementCommand::Discard(Discard::All) if simple => {
+                let group = exchange.conversation.group();
+                for (name, statement) in exchange.client.statements.take_named() {
+                    exchange.expected.deallocate(group, name, statement);
+                }
+            }
             StatementCommand::DeallocateAll | StatementCommand::Discard(_) => {
                 // What the server makes of it shows in its answers.
             }

@@ -70,6 +70,11 @@ impl Session {
                 self.status = message.body[0];
                 groups -= 1;
             }
+            if message.kind == b'E' {
+                // Where a statement has to be prepared again, its parameters
+                // are not described before PostgreSQL finds that it cannot be.
+                answers.pop_if(|last: &mut String| last.starts_with("t "));
+            }
             answers.extend(told(&message, &mut self.asides));
         }
         answers

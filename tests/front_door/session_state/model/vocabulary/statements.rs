@@ -65,6 +65,8 @@ pub fn text(random: &mut Random, session: usize) -> String {
         15 => "CP c1 | S".to_owned(),
         16 => format!("B - {name} | E - | S | B - {other} | E - | S | B - {name} | E - | S"),
         17 => format!("P {named} SELECT 1 | P {other} SELEC | P {named} SELECT 2 | S"),
+        // What is sent behind it hides a DEALLOCATE ALL.
+        18 if text == "DEALLOCATE ALL" => "Q DEALLOCATE ALL; SELECT 1".to_owned(),
         18 => format!("P - {text} | B - -{value} | E - | H | CS {named} | S | Q SELECT 'behind'"),
         19 => format!("CS {named} | P {named} {text} | B - {named}{value} | E - | S"),
         20 => format!("Q PREPARE {named} AS {sql}"),
