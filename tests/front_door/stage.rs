@@ -48,6 +48,11 @@ pub fn vector_server() -> &'static Cluster {
 
 /// A server for one test that does things to it.
 pub fn start_server(installation: &postern::cluster::Installation) -> Cluster {
+    server_builder(installation).start().unwrap()
+}
+
+/// The same, to be configured further.
+pub fn server_builder(installation: &postern::cluster::Installation) -> postern::cluster::Builder {
     let mut builder = Cluster::builder(installation)
         .durable(false)
         .max_connections(500)
@@ -59,7 +64,7 @@ pub fn start_server(installation: &postern::cluster::Installation) -> Cluster {
         let read = |name| std::fs::read_to_string(certificates().join(name)).unwrap();
         builder = builder.tls(read("server.crt"), read("server.key"));
     }
-    builder.start().unwrap()
+    builder
 }
 
 /// One test's Postern, with a role and a database of its own.

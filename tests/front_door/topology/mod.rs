@@ -4,6 +4,7 @@
 //! real etcd, and a real Patroni in the tests that `scripts/test-failover`
 //! runs because they take long.
 
+mod cut;
 mod etcd;
 mod follow;
 mod patroni;
