@@ -44,8 +44,14 @@ fn the_api_keeps_to_its_document() {
         command.args(arguments).arg("--socket").arg(directory.path().join("admin.sock"));
         stdout(&run(&mut command))
     };
-    // One that is there, so that not every path ends in 404.
-    postern(&["service", "create", "orders", "--plan", "hobbyist", "--provider", "local"]);
+    // One that is there and stays, so that not every path ends in 404.
+    let orders = ["service", "create", "orders", "--plan", "hobbyist", "--provider", "local"];
+    postern(&[&orders[..], &["--termination-protection"]].concat());
+    let known = directory.path().join("schemathesis.toml");
+    // 412 is a refusal, too: of what was changed since it was read.
+    let text = "[parameters]\n\"path.name\" = \"orders\"\n\
+                [checks.negative_data_rejection]\nexpected-statuses = [\"4xx\"]\n";
+    std::fs::write(known, text).unwrap();
     let token = postern(&["token", "create", "tests", "--scope", "admin"]);
     let url = format!("http://127.0.0.1:{port}");
     let mut schemathesis = Command::new("timeout");

@@ -117,8 +117,7 @@ pub(super) async fn free(
     }
     let provisioner = api.provisioner()?;
     let look = provisioner.look(&found.record).await;
-    let look =
-        look.map_err(|why| Problem::conflict(format!("{id} cannot be looked at: {why}")))?;
+    let look = look.map_err(|why| Problem::conflict(format!("{id} cannot be looked at: {why}")))?;
     if !look.databases.is_empty() {
         return Err(Problem::conflict(format!(
             "The node still holds databases ({}): drop them first.",

@@ -8,6 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::Api;
 use super::problem::{FieldError, Problem};
@@ -16,7 +17,7 @@ use crate::control::catalog::store::{Expect, Revision};
 /// The longest idempotency key, in characters.
 const LONGEST_KEY: usize = 200;
 
-/// A JSON body.
+/// A JSON body: an object, where serde would take a list of its values too.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
 
@@ -24,7 +25,12 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        Ok(Self(Json::<T>::from_request(request, api).await?.0))
+        let Json(fields) = Json::<Map<String, Value>>::from_request(request, api).await?;
+        let body = T::deserialize(Value::Object(fields));
+        body.map(Self).map_err(|error| {
+            let detail = format!("Failed to deserialize the JSON body: {error}");
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+        })
     }
 }
 

@@ -78,6 +78,7 @@ fn every_error_is_a_problem() {
     ask("POST", "/v1/services", &["Content-Type: text/plain"], Some("{}")).problem(415);
     ask("POST", "/v1/services", &[], Some("{}")).problem(422);
     ask("POST", "/v1/services", &[], Some("[1]")).problem(422);
+    ask("PATCH", "/v1/services/none", &[], Some("[null, null]")).problem(422);
     ask("GET", "/v1/services?limit=x", &[], None).problem(400);
     ask("GET", "/v1/services?limit=0", &[], None).problem(400);
     ask("GET", "/v1/services?unknown=1", &[], None).problem(400);
