@@ -291,3 +291,30 @@ fn d25_equal_settings_are_not_set_again() {
         }
     }
 }
+
+#[test]
+fn settings_of_pgvector_follow_before_and_after_it_is_loaded() {
+    let server = crate::stage::vector_server();
+    let stage = Stage::new(&Wanted {
+        kind: "vector",
+        server: Some(server),
+        settings: &[("services", "pool_size = 1")],
+        audit: Audit::Clean,
+        ..Wanted::default()
+    });
+    server.psql_in(&stage.role, "CREATE EXTENSION vector").unwrap();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    run(&mut one, "SET hnsw.ef_search = 77");
+    let seen = "SELECT coalesce(current_setting('hnsw.ef_search', true), '')";
+    assert_eq!(ask(&mut two, seen), "", "nobody knows it yet");
+    assert_eq!(ask(&mut one, "SHOW hnsw.ef_search"), "77");
+    assert_eq!(ask(&mut two, "SELECT '[1]'::vector"), "[1]");
+    assert_eq!(ask(&mut two, "SHOW hnsw.ef_search"), "40");
+    assert_eq!(ask(&mut one, "SHOW hnsw.ef_search"), "77");
+    run(&mut one, "SET ivfflat.probes = 5");
+    assert_eq!(ask(&mut two, "SHOW ivfflat.probes"), "1");
+    assert_eq!(ask(&mut one, "SHOW ivfflat.probes"), "5");
+    run(&mut one, "RESET hnsw.ef_search");
+    assert_eq!(ask(&mut one, "SHOW hnsw.ef_search"), "40");
+    assert_eq!(backend(&mut one), backend(&mut two), "nobody is pinned");
+}
