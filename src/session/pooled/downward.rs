@@ -8,15 +8,12 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::client_state::ClientState;
-use super::errand::Underway;
-use super::expected::{Expected, Reply};
-use crate::session::stakes::Stakes;
-use crate::state::reports::Reports;
-use crate::state::statements::{ServerStatements, find_shared_name};
+use super::expected::Reply;
+use super::pending::Exchange;
+use crate::state::statements::find_shared_name;
 use crate::state::{PinReason, Pins};
 use crate::wire::answer::{self, Severity};
-use crate::wire::conversation::Conversation;
-use crate::wire::frame::{HEADER, Head, declared_length};
+use crate::wire::frame::{HEADER, Head, declared_length, put_message};
 use crate::wire::login::{error_field, is_fatal};
 
 /// The longest message that PostgreSQL sends.
@@ -24,24 +21,6 @@ const LONGEST_MESSAGE: usize = 1 << 30;
 /// The longest message that is held until it is complete.
 const LONGEST_HELD: usize = 64 * 1024;
 static PARSE_COMPLETE: [u8; HEADER] = [b'1', 0, 0, 0, 4];
-
-/// What the translation reads and writes.
-pub struct Exchange<'a> {
-    /// The client.
-    pub client: &'a mut ClientState,
-    /// The statements on the server.
-    pub statements: &'a mut ServerStatements,
-    /// The reported settings on the server.
-    pub reports: &'a mut Reports,
-    /// Both directions.
-    pub conversation: &'a mut Conversation,
-    /// What the server owes.
-    pub expected: &'a mut Expected,
-    /// What was asked that the client hears nothing of.
-    pub errand: Option<&'a mut Underway>,
-    /// What may have been committed.
-    pub stakes: &'a mut Stakes,
-}
 
 /// The server's stream between two reads.
 #[derive(Debug, Default)]
@@ -320,9 +299,7 @@ fn with_own_name(body: &[u8], client: &ClientState) -> Option<Bytes> {
     let name = client.statements.name_of(&id, &client.meaning)?;
     let body = [&body[..place.start], name, &body[place.end..]].concat();
     let mut message = BytesMut::with_capacity(HEADER + body.len());
-    message.put_u8(b'E');
-    message.put_u32(u32::try_from(body.len() + 4).ok()?);
-    message.put_slice(&body);
+    put_message(&mut message, b'E', &[&body]);
     Some(message.freeze())
 }
 

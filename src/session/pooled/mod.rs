@@ -20,6 +20,7 @@ pub mod errand;
 pub mod expected;
 pub mod join;
 pub mod lease;
+pub mod pending;
 pub mod relay;
 mod skipping;
 pub mod upward;

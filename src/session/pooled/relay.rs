@@ -28,8 +28,7 @@ use tokio::time::{Sleep, sleep};
 use super::Member;
 use super::aftermath::LostBlock;
 use super::downward::Downward;
-use super::errand::Underway;
-use super::expected::Expected;
+use super::pending::Pending;
 use super::skipping::Skipping;
 use super::upward::Upward;
 use crate::directory::roster::{Activity, Order};
@@ -40,8 +39,7 @@ use crate::pool::PooledServer;
 use crate::pool::slots::Waiting;
 use crate::session::FrontDoor;
 use crate::session::bulk::Bulk;
-use crate::session::stakes::Stakes;
-use crate::wire::conversation::{Conversation, TransactionStatus};
+use crate::wire::conversation::TransactionStatus;
 pub(super) use end::End;
 
 /// Bytes moved at a time.
@@ -92,13 +90,10 @@ pub(super) struct Relay {
     /// Its place in the pool's queue, while it has neither a connection nor
     /// deadlines to watch.
     waiting: Option<Waiting>,
-    conversation: Conversation,
-    expected: Expected,
+    pending: Pending,
     upward: Upward,
     downward: Downward,
     bulk: Bulk,
-    /// What may have been committed.
-    stakes: Stakes,
     /// The block of which the connection was lost.
     pub(super) block: LostBlock,
     /// Set while what the client sent is thrown away up to its Sync.
@@ -107,9 +102,6 @@ pub(super) struct Relay {
     /// The connection was waited for: what the client believes of its settings
     /// is not yet made true on it.
     unprepared: bool,
-    /// What Postern has asked for itself: until it is answered nothing of the
-    /// client is sent.
-    errand: Option<Box<Underway>>,
     abandoned: Option<Pin<Box<Sleep>>>,
 }
 
@@ -159,10 +151,10 @@ impl Relay {
     }
 
     fn note_activity(&self, member: &Member) {
-        let activity = match self.conversation.status() {
+        let activity = match self.pending.conversation.status() {
             _ if self.waiting.is_some() => Activity::Waiting,
             _ if self.server.is_none() => Activity::Idle,
-            _ if !self.conversation.is_quiet() => Activity::Active,
+            _ if !self.pending.conversation.is_quiet() => Activity::Active,
             TransactionStatus::Idle => Activity::Idle,
             TransactionStatus::InBlock | TransactionStatus::Failed => Activity::IdleInTransaction,
         };
@@ -178,7 +170,7 @@ impl Relay {
         let order = member.seat.order();
         let now = match order {
             Order::None => false,
-            Order::Drain => self.server.is_none() || self.conversation.is_idle(),
+            Order::Drain => self.server.is_none() || self.pending.conversation.is_idle(),
             Order::Leave | Order::NotPermitted => true,
         };
         order.refusal().filter(|_| now).map(End::Ordered)

@@ -14,12 +14,8 @@ mod texts;
 
 use bytes::{BufMut, BytesMut};
 
-use super::client_state::ClientState;
-use super::expected::Expected;
-use crate::session::stakes::Stakes;
+use super::pending::Exchange;
 use crate::state::PinReason;
-use crate::state::statements::ServerStatements;
-use crate::wire::conversation::Conversation;
 use crate::wire::frame::{HEADER, declared_length};
 use crate::wire::request::names_of_bind;
 use binding::{bind, bound, needs_values};
@@ -44,20 +40,6 @@ const LONGEST_MESSAGE: usize = 1 << 30;
 const NOBODY: &[u8] = b"postern_none";
 /// A name that statements have for a moment.
 const TRIAL: &[u8] = b"postern_trial";
-
-/// Everything that a translation reads and writes.
-pub struct Exchange<'a> {
-    /// The client.
-    pub client: &'a mut ClientState,
-    /// What is on the server.
-    pub server: &'a mut ServerStatements,
-    /// Both directions, as the server sees them.
-    pub conversation: &'a mut Conversation,
-    /// What the server owes.
-    pub expected: &'a mut Expected,
-    /// What may have been committed.
-    pub stakes: &'a mut Stakes,
-}
 
 /// The client's stream between two reads.
 #[derive(Debug, Default)]

@@ -9,14 +9,15 @@ use crate::pool::PooledServer;
 use crate::session::FrontDoor;
 use crate::session::pooled::Member;
 use crate::session::pooled::errand::{Errand, Underway};
+use crate::session::pooled::pending::Pending;
 use crate::state::Sequences;
 use crate::state::audit::{self, Belief};
 use crate::state::carried::put_literal;
 
 impl Relay {
     pub(super) fn begin(&mut self, mut server: Box<PooledServer>) {
-        self.conversation.begin_again();
-        self.stakes.begin();
+        self.pending.conversation.begin_again();
+        self.pending.stakes.begin();
         server.lend();
         self.server = Some(server);
     }
@@ -37,8 +38,8 @@ impl Relay {
         }
         if state.reports.replay(&server.reports, out) {
             server.statements.unnamed = None;
-            self.expected.silence_vital(self.conversation.group());
-            self.conversation.from_client(b'Q');
+            self.pending.expected.silence_vital(self.pending.conversation.group());
+            self.pending.conversation.from_client(b'Q');
         }
         if state.carried.is_same(&server.carried) {
             return;
@@ -62,7 +63,7 @@ impl Relay {
         let errand = if let Some(name) = state.lost_name(&server.first_reports) {
             put_name(&name, &mut sql);
             Errand::Name
-        } else if self.conversation.is_idle() && state.has_questions() {
+        } else if self.pending.conversation.is_idle() && state.has_questions() {
             let question = state.question();
             question.put_sql(&mut sql);
             Errand::Reading(question)
@@ -79,7 +80,9 @@ impl Relay {
 
     /// An errand is over: what it says holds from now on.
     pub(super) fn finish(&mut self, member: &mut Member, door: &FrontDoor) -> Result<(), Step> {
-        let Some(done) = self.errand.take_if(|errand| errand.is_over()) else { return Ok(()) };
+        let Some(done) = self.pending.errand.take_if(|errand| errand.is_over()) else {
+            return Ok(());
+        };
         let Underway { errand, row, error, .. } = *done;
         match (errand, error) {
             (Errand::Replay(_), Some(error)) => {
@@ -102,8 +105,8 @@ impl Relay {
     /// Sends a query of Postern's own. It puts an end to the unnamed statement,
     /// as every simple query does.
     pub(super) fn send(&mut self, errand: Errand, sql: &[u8], out: &mut BytesMut) {
-        let (conversation, expected) = (&mut self.conversation, &mut self.expected);
-        self.errand = Some(Underway::send(errand, sql, conversation, expected, out));
+        let Pending { conversation, expected, .. } = &mut self.pending;
+        self.pending.errand = Some(Underway::send(errand, sql, conversation, expected, out));
         if let Some(server) = &mut self.server {
             server.statements.unnamed = None;
         }
@@ -124,7 +127,7 @@ impl Relay {
             audit::put_sql(&mut sql);
             self.send(Errand::Audit, &sql, out);
         }
-        self.errand.is_some()
+        self.pending.errand.is_some()
     }
 
     /// The server has answered an audit: a connection that is not as it is

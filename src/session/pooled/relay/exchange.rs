@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::end::End;
 use super::{Relay, Step, Turn, sent};
 use crate::session::pooled::downward;
+use crate::session::pooled::pending::Pending;
 use crate::session::pooled::upward;
 use crate::wire::conversation::TransactionStatus;
 
@@ -31,8 +32,8 @@ impl Relay {
         {
             Self::note_pins(turn.member, turn.door);
         }
-        let ended = self.conversation.is_terminated() || self.client_closed;
-        if ended && self.conversation.is_quiet() {
+        let ended = self.pending.conversation.is_terminated() || self.client_closed;
+        if ended && self.pending.conversation.is_quiet() {
             return Err(Step::End(End::Client));
         }
         if !self.is_at_rest() {
@@ -61,7 +62,10 @@ impl Relay {
         {
             return Ok(false);
         }
-        if self.client_closed || self.conversation.is_terminated() || self.errand.is_some() {
+        if self.client_closed
+            || self.pending.conversation.is_terminated()
+            || self.pending.errand.is_some()
+        {
             return Ok(false);
         }
         let early = std::mem::take(&mut turn.client.input);
@@ -90,7 +94,7 @@ impl Relay {
     /// client's first; what takes an answer of the server holds them back.
     pub(super) fn send_first(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
         self.prepare(turn.member, bytes, turn.out);
-        if self.errand.is_none() {
+        if self.pending.errand.is_none() {
             return self.send_up(turn, bytes);
         }
         turn.client.input.unsplit(BytesMut::from(bytes));
@@ -102,27 +106,21 @@ impl Relay {
         let Turn { cx, member, out, .. } = turn;
         member.seat.add_received(bytes.len());
         if self.block.put_replay(out) {
-            self.expected.silence(self.conversation.group());
-            self.conversation.from_client(b'Q');
+            self.pending.expected.silence(self.pending.conversation.group());
+            self.pending.conversation.from_client(b'Q');
         }
-        let mut exchange = upward::Exchange {
-            client: &mut member.state,
-            server: &mut server.statements,
-            conversation: &mut self.conversation,
-            expected: &mut self.expected,
-            stakes: &mut self.stakes,
-        };
+        let mut exchange = self.pending.between(&mut member.state, server);
         let prepared = !out.is_empty();
         let mut sending = self.upward.translate(bytes, &mut exchange, out);
         if !member.state.borrowed.is_empty()
             && self.upward.is_between_messages()
-            && !self.conversation.is_unsynced()
+            && !self.pending.conversation.is_unsynced()
         {
             if let upward::Sending::AsTheyCame(length) = sending {
                 out.extend_from_slice(&bytes[..length]);
                 sending = upward::Sending::Rewritten;
             }
-            let (conversation, expected) = (&mut self.conversation, &mut self.expected);
+            let Pending { conversation, expected, .. } = &mut self.pending;
             upward::return_names(&mut member.state, conversation, expected, out);
         }
         if !member.state.pins.is_empty() {
@@ -170,26 +168,18 @@ impl Relay {
             Poll::Ready(Ok(read)) => read,
             Poll::Ready(Err(error)) => return Err(End::ServerLost(error)),
         };
-        let answered = self.conversation.answering();
-        let mut exchange = downward::Exchange {
-            client: &mut member.state,
-            statements: &mut server.statements,
-            reports: &mut server.reports,
-            conversation: &mut self.conversation,
-            expected: &mut self.expected,
-            errand: self.errand.as_deref_mut(),
-            stakes: &mut self.stakes,
-        };
+        let answered = self.pending.conversation.answering();
+        let mut exchange = self.pending.between(&mut member.state, server);
         let sending = self.downward.translate(&scratch[..read], &mut exchange, out);
         let bytes = match sending {
             downward::Sending::AsTheyCame => &scratch[..read],
             downward::Sending::Rewritten => &out[..],
         };
-        let is_over = self.conversation.is_quiet();
+        let is_over = self.pending.conversation.is_quiet();
         self.bulk.came(read, is_over, server.server().connection());
         member.seat.add_sent(bytes.len());
-        if self.conversation.answering() != answered {
-            member.seat.answered(self.conversation.status() == TransactionStatus::Idle);
+        if self.pending.conversation.answering() != answered {
+            member.seat.answered(self.pending.conversation.status() == TransactionStatus::Idle);
         }
         let pushed = client.push(cx, bytes);
         out.clear();

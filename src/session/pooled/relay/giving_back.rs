@@ -19,10 +19,10 @@ const CANCEL_TICK: Duration = Duration::from_millis(2);
 impl Relay {
     /// Whether everything is said and answered, perhaps inside a block.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.conversation.is_quiet()
-            && self.errand.is_none()
+        self.pending.conversation.is_quiet()
+            && self.pending.errand.is_none()
             && !self.unprepared
-            && self.expected.is_empty()
+            && self.pending.expected.is_empty()
             && self.upward.is_between_messages()
             && self.downward.is_between_messages()
             && !self.upward.is_garbled()
@@ -31,7 +31,7 @@ impl Relay {
     /// Whether nothing of this client is left on the connection that the next
     /// would not be told of.
     pub(super) fn is_done(&self, member: &Member) -> bool {
-        self.conversation.is_idle() && self.is_at_rest() && member.state.pins.is_empty()
+        self.pending.conversation.is_idle() && self.is_at_rest() && member.state.pins.is_empty()
     }
 
     pub(super) fn give_back(&mut self, member: &mut Member) {
@@ -60,8 +60,8 @@ impl Relay {
 
     /// What was under way that the client waits for.
     pub(in crate::session::pooled) fn prospect(&self) -> Prospect {
-        let mut prospect = self.stakes.prospect(&self.conversation);
-        prospect.groups.retain(|group| self.expected.hears(group.number));
+        let mut prospect = self.pending.stakes.prospect(&self.pending.conversation);
+        prospect.groups.retain(|group| self.pending.expected.hears(group.number));
         prospect
     }
 
@@ -79,19 +79,19 @@ impl Relay {
     /// Forgets the connection that was lost, and what was owed on it.
     pub(in crate::session::pooled) fn forget(&mut self, member: &mut Member) -> Unsent {
         let (input, discarded) = self.upward.break_off();
-        self.expected.break_off(&mut member.state.statements);
-        self.conversation.begin_again();
-        self.stakes.begin();
+        self.pending.expected.break_off(&mut member.state.statements);
+        self.pending.conversation.begin_again();
+        self.pending.stakes.begin();
         self.downward = Downward::default();
         self.unprepared = false;
-        self.errand = None;
+        self.pending.errand = None;
         Unsent { input, discarded }
     }
 
     /// The session is over, or goes on without this connection, which goes
     /// back if it is clean.
     pub(in crate::session::pooled) fn let_go(&mut self, member: &mut Member, end: &End) {
-        let clean = self.conversation.is_idle() && self.is_done(member);
+        let clean = self.pending.conversation.is_idle() && self.is_done(member);
         match (end, self.server.is_some()) {
             (End::Server, true) => {
                 if let Some(server) = self.server.take() {
@@ -102,7 +102,7 @@ impl Relay {
                 self.give_back(member);
             }
             _ => {
-                let busy = !self.conversation.is_quiet();
+                let busy = !self.pending.conversation.is_quiet();
                 let _ = member.target.aim_at_nothing();
                 if let Some(mut server) = self.server.take() {
                     server.server().set_busy(busy);

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Exchange;
 use super::run::Run;
 use super::statements::{bring, bring_unnamed};
 use super::texts::expect;
+use crate::session::pooled::pending::Exchange;
 use crate::wire::frame::HEADER;
 use crate::wire::request::{bound_value, put_bind_head, split_string};
 

@@ -4,10 +4,11 @@
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
 use crate::session::pooled::expected::Owed;
+use crate::session::pooled::pending::Exchange;
 use crate::wire::request::put_describe;
 
+use super::NOBODY;
 use super::run::Run;
-use super::{Exchange, NOBODY};
 
 /// Makes the server fail at this place, and the client hear why.
 pub(super) fn fail(answer: Answer, message: usize, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {

@@ -1,8 +1,8 @@
 //! Before a client first asks what sequences have done on its connection:
 //! nobody is told what others have done, nor what is out of date.
 
-use super::Exchange;
 use super::run::Run;
+use crate::session::pooled::pending::Exchange;
 use crate::state::{Look, PinReason, Sequences};
 use crate::wire::conversation::TransactionStatus;
 use crate::wire::request::put_query;
@@ -23,6 +23,6 @@ pub(super) fn forget_sequences(look: &Look, exchange: &mut Exchange<'_>, run: &m
         expected.silence_vital(conversation.group());
         put_query(run.insert(), b"DISCARD SEQUENCES");
         conversation.from_client(b'Q');
-        exchange.server.unnamed = None;
+        exchange.statements.unnamed = None;
     }
 }

@@ -9,10 +9,11 @@ use super::failing::{already_exists, fail, too_many_statements};
 use super::run::Run;
 use super::sequences::forget_sequences;
 use super::texts::make_all_real;
-use super::{Exchange, NOBODY, TRIAL};
+use super::{NOBODY, TRIAL};
 use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Owed, Reply};
+use crate::session::pooled::pending::Exchange;
 use crate::state::statements::{SHARED_PREFIX, Statement, StatementId, Unnamed, shared_name};
 use crate::state::{PinReason, may_fold_dates, wants_database_alone};
 use crate::wire::conversation::TransactionStatus;
@@ -65,7 +66,7 @@ pub(super) fn unnamed_parsed(statement: Arc<Statement>, exchange: &mut Exchange<
     let client = &mut *exchange.client;
     client.statements.unnamed = Some(statement);
     client.unnamed_count += 1;
-    exchange.server.unnamed = Some(unnamed_of(client));
+    exchange.statements.unnamed = Some(unnamed_of(client));
     let owed = Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: true };
     exchange.expected.push(exchange.conversation.group(), owed);
 }
@@ -100,7 +101,7 @@ pub(super) fn named_parse(
         return fail(too_many_statements(), message, exchange, run);
     }
     let named = Some(own_name);
-    if exchange.server.uses(&id) {
+    if exchange.statements.uses(&id) {
         let group = exchange.conversation.group();
         let out = run.replace(message);
         put_close(out, NOBODY);
@@ -147,8 +148,8 @@ pub(super) fn prepare_on_server(
 ) {
     let group = exchange.conversation.group();
     // A plan that went stale may be there under its own name.
-    let stale = exchange.server.remove(&id).then_some(id);
-    let evicted = exchange.server.evict();
+    let stale = exchange.statements.remove(&id).then_some(id);
+    let evicted = exchange.statements.evict();
     for (id, from_server) in evicted.map(|id| (id, evicted)).into_iter().chain([(id, stale)]) {
         put_close(out, shared_name(&id).as_bytes());
         exchange.conversation.from_client(b'C');
@@ -159,7 +160,7 @@ pub(super) fn prepare_on_server(
     }
     put_parse(out, shared_name(&id).as_bytes(), &statement.definition);
     exchange.conversation.from_client(b'P');
-    exchange.server.insert(id);
+    exchange.statements.insert(id);
     let on_server = Some(id);
     exchange.expected.push(group, Owed::Parsed { reply, on_server, named, unnamed: false });
 }
@@ -175,7 +176,7 @@ pub(super) fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
             .then(|| format!("{SHARED_PREFIX}{}", String::from_utf8_lossy(name)));
     };
     let id = statement.id(&exchange.client.meaning);
-    if !exchange.server.uses(&id) {
+    if !exchange.statements.uses(&id) {
         let out = run.insert();
         prepare_on_server(id, &statement, Reply::Swallow, None, out, exchange);
     }
@@ -186,7 +187,7 @@ pub(super) fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
 /// others find another client's, it is prepared again, or is not there.
 pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     let own = exchange.client.statements.unnamed.is_some().then(|| unnamed_of(exchange.client));
-    if exchange.server.unnamed == own {
+    if exchange.statements.unnamed == own {
         return;
     }
     let group = exchange.conversation.group();
@@ -201,7 +202,7 @@ pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
         let reply = Reply::Swallow;
         Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: true }
     };
-    exchange.server.unnamed = own;
+    exchange.statements.unnamed = own;
     exchange.expected.push(group, owed);
 }
 
@@ -232,7 +233,7 @@ pub(super) fn close(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
     let forgotten = match name {
         Some(b"") => {
             exchange.client.statements.unnamed = None;
-            exchange.server.unnamed = None;
+            exchange.statements.unnamed = None;
             None
         }
         Some(name) => exchange

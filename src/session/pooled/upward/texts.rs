@@ -3,13 +3,13 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::Exchange;
 use super::failing::fail;
 use super::run::Run;
 use super::sequences::forget_sequences;
 use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Expected, Owed, Reply};
+use crate::session::pooled::pending::Exchange;
 use crate::state::{Discard, Look, PinReason, StatementCommand, wants_database_alone};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
@@ -38,7 +38,7 @@ pub(super) fn query(
         }
     }
     exchange.client.statements.unnamed = None;
-    exchange.server.unnamed = None;
+    exchange.statements.unnamed = None;
     false
 }
 
