@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Config, NoTls};
 
 pub use report::Report;
 pub use tally::Tally;
@@ -33,6 +33,19 @@ pub type Unconnected = Box<dyn std::error::Error + Send + Sync>;
 
 /// Makes a connection of a writer's own.
 pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<Client, Unconnected>> + Send + Sync>;
+
+/// The way in of a writer that comes as any client does, without TLS.
+#[must_use]
+pub fn without_tls(config: Config) -> Connect {
+    Arc::new(move || {
+        let config = config.clone();
+        Box::pin(async move {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(connection);
+            Ok(client)
+        })
+    })
+}
 
 /// The table that writers write to; made by [`Load::prepare`].
 pub const TABLE: &str = "postern_rehearsal";

@@ -10,14 +10,13 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
 use super::nodes::{DATABASE, DemoService, USER};
 use super::{blocking, progress};
 use crate::app::Failure;
-use crate::rehearsal::{Connect, Load, Tally, rows};
+use crate::rehearsal::{Connect, Load, Tally, rows, without_tls};
 
 /// Clients that write.
 const WRITERS: u16 = 16;
@@ -105,13 +104,5 @@ fn connect(shop: &DemoService, port: u16) -> Connect {
     let mut config = Config::new();
     config.host("127.0.0.1").port(port).dbname(DATABASE);
     config.user(format!("{USER}.{}", shop.name)).password(&shop.password);
-    Arc::new(move || {
-        let config = config.clone();
-        async move {
-            let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(connection);
-            Ok(client)
-        }
-        .boxed()
-    })
+    without_tls(config)
 }

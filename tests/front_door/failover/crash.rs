@@ -1,12 +1,10 @@
 //! The primary dies and its standby is promoted: what clients of the
 //! transaction endpoint go through.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use postern::cluster::Cluster;
-use postern::rehearsal::{Attempt, Load, Outcome, rows};
+use postern::cluster::{Cluster, StopMode};
+use postern::rehearsal::{Attempt, Load, Outcome, rows, without_tls};
 use tokio_postgres::NoTls;
 
 use super::super::stage::{Stage, Wanted, eventually, start_server};
@@ -47,16 +45,23 @@ impl Pair {
         let (session, transaction) = (self.stage.session_port, self.stage.transaction_port);
         let uri = self.stage.plain_uri("").replace(&session.to_string(), &transaction.to_string());
         let config: tokio_postgres::Config = uri.parse().unwrap();
-        let connect = move || {
-            let config = config.clone();
-            async move {
-                let (client, connection) = config.connect(NoTls).await?;
-                tokio::spawn(connection);
-                Ok(client)
-            }
-            .boxed()
-        };
-        Load { connect: Arc::new(connect), writers, pause: Duration::from_millis(5) }
+        let connect = without_tls(config);
+        Load { connect, writers, pause: Duration::from_millis(5) }
+    }
+
+    /// Plays the HA manager: once the service is held, the standby is promoted.
+    pub fn promote_when_held(&self) {
+        let service = "orders".parse().unwrap();
+        let directory = &self.stage.postern().door().directory;
+        eventually("a pause", || directory.is_paused(&service));
+        let role = &self.stage.role;
+        let busy = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND state <> 'idle'"
+        );
+        eventually("no transaction", || self.primary.psql(&busy).unwrap() == "0");
+        std::thread::sleep(Duration::from_millis(100));
+        self.primary.stop(StopMode::Fast).unwrap();
+        self.standby.promote().unwrap();
     }
 
     /// A direct connection to a node, as superuser.

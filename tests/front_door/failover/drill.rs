@@ -1,9 +1,7 @@
 //! Drills: what clients go through in a switchover, found out beforehand.
 
 use std::process::Command;
-use std::time::Duration;
 
-use postern::cluster::StopMode;
 use postern::control::api::Page;
 use postern::control::api::client::{ApiClient, ClientError, Target};
 use postern::control::api::model::{DrillOrder, EventView, SwitchoverOrder, SwitchoverView};
@@ -37,21 +35,6 @@ fn order<T: DeserializeOwned>(
     stage.block_on(api.with_body(hyper::Method::POST, &path, body))
 }
 
-/// Plays the HA manager: once the service is held, the standby is promoted.
-fn promote_when_held(pair: &Pair) {
-    let service = "orders".parse().unwrap();
-    let directory = &pair.stage.postern().door().directory;
-    eventually("a pause", || directory.is_paused(&service));
-    let role = &pair.stage.role;
-    let busy = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND state <> 'idle'"
-    );
-    eventually("no transaction", || pair.primary.psql(&busy).unwrap() == "0");
-    std::thread::sleep(Duration::from_millis(100));
-    pair.primary.stop(StopMode::Fast).unwrap();
-    pair.standby.promote().unwrap();
-}
-
 fn standbys(pair: &Pair) -> usize {
     let service = pair.stage.postern().door().directory.service(&"orders".parse().unwrap());
     service.unwrap().topology.standbys.len()
@@ -68,7 +51,7 @@ fn a_drill_reports_a_pause_and_finds_every_row() {
     standby_is_seen(&pair);
     let socket = pair.stage.directory.path().join("admin.sock");
     let output = std::thread::scope(|scope| {
-        let promoting = scope.spawn(|| promote_when_held(&pair));
+        let promoting = scope.spawn(|| pair.promote_when_held());
         let mut drill = Command::new(POSTERN);
         drill.args(["drill", "orders", "--writers", "16", "--json", "--socket"]).arg(&socket);
         let output = run(&mut drill);
@@ -149,7 +132,7 @@ fn a_switchover_of_the_api_is_an_event_and_happens_once_at_a_time() {
         let second = order::<SwitchoverView>(stage, "switchover", &nothing).unwrap_err();
         assert_eq!(second.status(), Some(409), "{second}");
         assert!(directory.is_paused(&service), "the first one goes on");
-        promote_when_held(&pair);
+        pair.promote_when_held();
         switching.join().unwrap()
     });
     assert_eq!(switched.to, pair.standby.address().to_string());

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use postern::cluster::StopMode;
 use postern::control::admin::AdminClient;
 
 use super::super::pooled_client::{bind, execute, parse, sync, value as first_value};
@@ -35,17 +34,7 @@ fn a_planned_switchover_under_pgbench_fails_no_transaction() {
     std::thread::sleep(Duration::from_secs(2));
     let done = std::thread::scope(|scope| {
         let switchover = scope.spawn(|| order(&pair.stage, "switchover"));
-        let service = "orders".parse().unwrap();
-        let directory = &pair.stage.postern().door().directory;
-        eventually("a pause", || directory.is_paused(&service));
-        let role = &pair.stage.role;
-        let busy = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND state <> 'idle'"
-        );
-        eventually("no transaction", || pair.primary.psql(&busy).unwrap() == "0");
-        std::thread::sleep(Duration::from_millis(100));
-        pair.primary.stop(StopMode::Fast).unwrap();
-        pair.standby.promote().unwrap();
+        pair.promote_when_held();
         switchover.join().unwrap()
     });
     println!("{}", done.unwrap());

@@ -5,12 +5,9 @@
 //! and one to its clients. The nodes reach each other all the time.
 
 use std::process::Command;
-use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use postern::cluster::Installations;
-use postern::rehearsal::{Connect, Load, rows};
-use tokio_postgres::NoTls;
+use postern::rehearsal::{Load, rows, without_tls};
 
 use super::process::Process;
 use super::*;
@@ -79,20 +76,6 @@ impl Drop for Network {
     fn drop(&mut self) {
         ip(&format!("netns delete {}", self.name));
     }
-}
-
-/// The writers' way in.
-fn connect(uri: &str) -> Connect {
-    let config: tokio_postgres::Config = uri.parse().unwrap();
-    Arc::new(move || {
-        let config = config.clone();
-        async move {
-            let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(connection);
-            Ok(client)
-        }
-        .boxed()
-    })
 }
 
 /// The address of the server that answers, if one does within three seconds:
@@ -167,7 +150,7 @@ fn a_node_that_is_cut_off_is_left_and_gets_no_client_when_it_is_back() {
 
     // Writers leave a primary that is cut off, once another one leads.
     let load = Load {
-        connect: connect(&uri(transaction, "")),
+        connect: without_tls(uri(transaction, "").parse().unwrap()),
         writers: 16,
         pause: Duration::from_millis(5),
     };
