@@ -20,7 +20,14 @@ async def main():
             await pool.execute("INSERT INTO requests VALUES ($1)", ok)
             ok += 1
             return True
-        except (asyncpg.PostgresError, OSError, asyncpg.InterfaceError) as error:
+        # The last is what asyncpg says of a session whose end it has heard and
+        # whose connection it has not yet seen close.
+        except (
+            asyncpg.PostgresError,
+            OSError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as error:
             failed[getattr(error, "sqlstate", None) or type(error).__name__] += 1
             return False
 
