@@ -62,14 +62,19 @@ async fn e01_e03_the_directory_follows_the_primary_and_never_goes_back() {
     eventually(SOON, "two is back", || follows(&scene, &two, epoch(2, 2))).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_lacks_something_has_not_caught_up() {
+/// A primary, which comes first, with two standbys, and their service.
+async fn three_nodes() -> ([Cluster; 3], Scene) {
     let one = managed(&installation()).start().unwrap();
-    let two = one.standby().unwrap();
-    let three = one.standby().unwrap();
-    let nodes = vec![node(&one), node(&two), node(&three)];
+    let (two, three) = (one.standby().unwrap(), one.standby().unwrap());
+    let nodes = [&one, &two, &three].map(node).to_vec();
     let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
     eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
+    ([one, two, three], scene)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_lacks_something_has_not_caught_up() {
+    let ([one, two, three], scene) = three_nodes().await;
     let caught_up = async |to: Option<&Cluster>, limit| {
         let to = to.map(|to| to.address().to_string());
         let asked = name();
@@ -99,12 +104,7 @@ async fn scene_caught_up_by_name(scene: &Scene, limit: Duration) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e01_a_newer_timeline_is_followed_while_the_old_primary_still_takes_writes() {
-    let one = managed(&installation()).start().unwrap();
-    let two = one.standby().unwrap();
-    let three = one.standby().unwrap();
-    let nodes = vec![node(&one), node(&two), node(&three)];
-    let scene = Scene::new(service(Kind::PostgreSql, nodes), management_role());
-    eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
+    let ([_one, two, three], scene) = three_nodes().await;
     eventually(2 * SOON, "two standbys", || scene.topology().standbys.len() == 2).await;
     three.freeze().unwrap();
     two.promote().unwrap();
