@@ -60,6 +60,9 @@ pub struct PoolSettings {
     /// After how many seconds a waiting client is told that it waits; 0: never.
     #[schema(maximum = 864_000)]
     pub query_wait_notify: u32,
+    /// Whether the connection of a session that has ended well is reset and used
+    /// for the next one.
+    pub session_reuse: bool,
     /// Of so many hand-overs of a server connection one is audited; 0: none is.
     #[schema(maximum = 1_000_000)]
     pub audit_every: u32,
@@ -148,6 +151,7 @@ impl From<PoolSettings> for Pooling {
             server_lifetime: time(settings.server_lifetime),
             query_wait_timeout: time(settings.query_wait_timeout),
             query_wait_notify: time(settings.query_wait_notify),
+            session_reuse: settings.session_reuse,
             audit_every: unless_off(settings.audit_every),
             refused_pins: refuse_state.into_iter().collect(),
             reading: Reading {
@@ -183,6 +187,7 @@ impl From<Pooling> for PoolSettings {
             server_lifetime: time(pooling.server_lifetime),
             query_wait_timeout: time(pooling.query_wait_timeout),
             query_wait_notify: time(pooling.query_wait_notify),
+            session_reuse: pooling.session_reuse,
             audit_every: pooling.audit_every.unwrap_or(0),
             refuse_state: pooling.refused_pins.iter().collect(),
             max_replica_lag: time(max_replica_lag),

@@ -83,6 +83,14 @@ impl<T> CancelKeys<T> {
     }
 }
 
+impl<T> Registration<T> {
+    /// What the key cancels.
+    #[must_use]
+    pub fn target(&self) -> &T {
+        &self.target
+    }
+}
+
 impl<T> Drop for Registration<T> {
     fn drop(&mut self) {
         let mut by_process = lock(&self.by_process);

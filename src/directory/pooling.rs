@@ -23,6 +23,8 @@ pub struct Pooling {
     pub server_lifetime: Option<Duration>,
     /// How long a client waits for a connection; none: for ever.
     pub query_wait_timeout: Option<Duration>,
+    /// Whether connections of the session endpoint are used again.
+    pub session_reuse: bool,
     /// Who serves the read-only endpoint.
     pub reading: Reading,
     /// After how long a waiting client is told that it waits; none: never.
@@ -81,6 +83,7 @@ impl Default for Pooling {
             server_idle_timeout: Some(Duration::from_secs(600)),
             server_lifetime: Some(Duration::from_secs(3600)),
             query_wait_timeout: Some(Duration::from_secs(120)),
+            session_reuse: false,
             reading: Reading::default(),
             query_wait_notify: Some(Duration::from_secs(5)),
             clients: ClientLimits::default(),

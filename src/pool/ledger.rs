@@ -7,6 +7,9 @@
 //!            └─ opening ──▶ busy ◀──▶ idle (pooled) ──┘
 //! ```
 //!
+//! A session's connection that is used again is its pool's from the session's
+//! end to the beginning of the next one.
+//!
 //! Invariants: the sum of all states exceeds the capacity only while the
 //! capacity has just been lowered; nobody waits in a pool that has an idle
 //! connection; a ticket is granted once or abandoned.
@@ -99,6 +102,9 @@ enum Who {
     Pool(PoolId),
 }
 
+/// A session that waits, and the pool whose connections would do for it.
+type WaitingSession = (Place, Option<PoolId>);
+
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
     place: Place,
@@ -126,7 +132,7 @@ pub struct Ledger {
     limits: Limits,
     counts: Counts,
     pools: FxHashMap<PoolId, PoolCounts>,
-    sessions: VecDeque<Place>,
+    sessions: VecDeque<WaitingSession>,
     /// Everybody who waits, oldest first; those who were served or have gone
     /// are skipped when they come to the front.
     arrivals: VecDeque<Arrival>,
@@ -150,8 +156,8 @@ pub enum Admission {
 /// What becomes of a pooled connection that is given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenBack {
-    /// It goes to this waiter.
-    Hand(Ticket),
+    /// It goes to this waiter, and is used like this.
+    Hand(Ticket, Use),
     /// It waits for the next client.
     Keep,
     /// It is closed: its slot is needed elsewhere, or is one too many.
@@ -186,11 +192,24 @@ impl Ledger {
     }
 
     /// A client of the session endpoint asks for a slot, which has waited since
-    /// then, perhaps for a primary.
-    pub fn admit_session(&mut self, since: Instant, now: Instant) -> Admission {
+    /// then, perhaps for a primary; or for an idle connection of a pool that
+    /// would do.
+    pub fn admit_session(
+        &mut self,
+        pool: Option<PoolId>,
+        since: Instant,
+        now: Instant,
+    ) -> Admission {
         let most = self.limits.capacity.saturating_sub(self.limits.pooled_reserve);
         if self.counts.session >= most {
             return Admission::Full;
+        }
+        if let Some(pool) = pool
+            && self.pools.entry(pool).or_default().idle > 0
+        {
+            self.lease_idle(pool);
+            self.change(Use::Busy, Use::Session);
+            return Admission::Idle;
         }
         if self.has_free() && self.counts.waiting == 0 {
             self.counts.session += 1;
@@ -204,7 +223,7 @@ impl Ledger {
             return Admission::Full;
         }
         let place = self.enqueue(Who::Session, since, now);
-        insert(&mut self.sessions, place, |queued| *queued);
+        insert(&mut self.sessions, (place, pool), |(queued, _)| *queued);
         Admission::Wait(place.ticket, self.evict(None))
     }
 
@@ -264,19 +283,19 @@ impl Ledger {
             || self.counts.pooled() > self.limits.pool_size;
         if !too_many {
             let oldest = self.oldest();
-            let own = self.pools.get(&pool).and_then(|pool| pool.queue.front().copied());
+            let own = self.first_of(pool);
             match (own, oldest) {
                 (None, None) => return self.keep(pool),
                 (Some(own), Some(oldest))
                     if oldest.place == own || now - oldest.at <= SWITCH_AFTER =>
                 {
-                    return self.hand(pool, own.ticket);
+                    return self.hand(pool, own);
                 }
                 // Those who wait elsewhere are being made room for already.
                 (own, _) if self.counts.closing >= self.counts.waiting => {
                     return match own {
                         None => self.keep(pool),
-                        Some(own) => self.hand(pool, own.ticket),
+                        Some(own) => self.hand(pool, own),
                     };
                 }
                 _ => {}
@@ -312,13 +331,11 @@ impl Ledger {
 
     /// Somebody waits no longer; whether he was still in the queue.
     pub fn abandon(&mut self, ticket: Ticket) -> bool {
-        let leave = |queue: &mut VecDeque<Place>| {
-            let before = queue.len();
-            queue.retain(|waiting| waiting.ticket != ticket);
-            queue.len() < before
-        };
-        let left =
-            leave(&mut self.sessions) || self.pools.values_mut().any(|pool| leave(&mut pool.queue));
+        let left = leave(&mut self.sessions, |(waiting, _)| waiting.ticket == ticket)
+            || self
+                .pools
+                .values_mut()
+                .any(|pool| leave(&mut pool.queue, |waiting| waiting.ticket == ticket));
         self.counts.waiting -= u32::from(left);
         left
     }
@@ -355,12 +372,26 @@ impl Ledger {
         GivenBack::Keep
     }
 
-    fn hand(&mut self, pool: PoolId, ticket: Ticket) -> GivenBack {
-        if let Some(pool) = self.pools.get_mut(&pool) {
-            pool.queue.pop_front();
-        }
+    /// Whoever has waited longest of those for whom a pool's connections do.
+    fn first_of(&self, pool: PoolId) -> Option<Place> {
+        let queued = self.pools.get(&pool).and_then(|pool| pool.queue.front().copied());
+        queued.or_else(|| {
+            let session = self.sessions.iter().find(|(_, wanted)| *wanted == Some(pool));
+            session.map(|(place, _)| *place)
+        })
+    }
+
+    fn hand(&mut self, pool: PoolId, to: Place) -> GivenBack {
         self.counts.waiting -= 1;
-        GivenBack::Hand(ticket)
+        if let Some(pool) = self.pools.get_mut(&pool)
+            && pool.queue.front() == Some(&to)
+        {
+            pool.queue.pop_front();
+            return GivenBack::Hand(to.ticket, Use::Busy);
+        }
+        leave(&mut self.sessions, |(waiting, _)| *waiting == to);
+        self.change(Use::Busy, Use::Session);
+        GivenBack::Hand(to.ticket, Use::Session)
     }
 
     /// The pool whose idle connection should be closed for the newest waiter,
@@ -379,12 +410,12 @@ impl Ledger {
     fn oldest(&mut self) -> Option<Arrival> {
         loop {
             let arrival = *self.arrivals.front()?;
-            let queue = match arrival.who {
-                Who::Session => Some(&self.sessions),
-                Who::Pool(pool) => self.pools.get(&pool).map(|pool| &pool.queue),
+            let first = match arrival.who {
+                Who::Session => self.sessions.front().map(|(place, _)| place),
+                Who::Pool(pool) => self.pools.get(&pool).and_then(|pool| pool.queue.front()),
             };
             // The oldest of all is the oldest of its own queue, or was served.
-            if queue.is_some_and(|queue| queue.front() == Some(&arrival.place)) {
+            if first == Some(&arrival.place) {
                 return Some(arrival);
             }
             self.arrivals.pop_front();
@@ -406,7 +437,7 @@ impl Ledger {
                 Some((oldest.place.ticket, Use::Opening))
             }
             _ => {
-                let place = self.sessions.pop_front()?;
+                let (place, _) = self.sessions.pop_front()?;
                 self.counts.session += 1;
                 self.counts.waiting -= 1;
                 Some((place.ticket, Use::Session))
@@ -441,6 +472,13 @@ impl Ledger {
             Use::Closing => &mut counts.closing,
         }
     }
+}
+
+/// Takes somebody out of a queue; whether he was in it.
+fn leave<T>(queue: &mut VecDeque<T>, is_he: impl Fn(&T) -> bool) -> bool {
+    let before = queue.len();
+    queue.retain(|waiting| !is_he(waiting));
+    queue.len() < before
 }
 
 /// Puts something into a queue whose order is that of the places: nearly always

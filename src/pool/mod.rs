@@ -15,6 +15,6 @@ pub mod spares;
 pub mod trial;
 
 pub use closer::{BackendReaper, Closer, ReaperAnswer};
-pub use pooled::{Greeting, PoolKey, PooledServer};
+pub use pooled::{Greeting, Origin, PoolKey, PooledServer};
 pub use server::{Lead, ServerConnection};
 pub use slots::{NodeSlots, Refused, Slot, SlotCounts, Slots};

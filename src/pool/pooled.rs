@@ -16,6 +16,7 @@ use crate::directory::Tenure;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
 use crate::state::{Carried, Company};
+use crate::upstream::reset::Likeness;
 
 /// What connections of one pool have in common (decision 24): database, role
 /// with its credential, and every startup setting but those that are replayed.
@@ -23,10 +24,10 @@ use crate::state::{Carried, Company};
 pub struct PoolKey {
     parameters: Arc<Parameters>,
     credential: Credential,
+    /// Connections of the session endpoint, one session after the other.
+    sessions: bool,
+    guarded: bool,
 }
-
-/// Marks the key of guarded connections; no parameter has such a name.
-const GUARD: &[u8] = b"\0guarded";
 
 /// Startup parameters, in the client's order.
 type Parameters = [(Bytes, Bytes)];
@@ -39,19 +40,33 @@ impl PoolKey {
         let kept = parameters.iter().filter(|(name, _)| name != "application_name");
         let mut kept: Vec<_> = kept.cloned().collect();
         kept.sort();
-        Self { parameters: kept.into(), credential }
+        Self { parameters: kept.into(), credential, sessions: false, guarded: false }
+    }
+
+    /// The key of a session with these startup parameters, all of which are its
+    /// defaults, and this credential.
+    #[must_use]
+    pub fn of_sessions(parameters: &Parameters, credential: Credential) -> Self {
+        Self { parameters: parameters.into(), credential, sessions: true, guarded: false }
     }
 
     /// The key of the same client's connections to a primary in the place of a
     /// standby, which are kept from writing by accident: a pool of their own.
     #[must_use]
     pub fn guarded(&self, guarded: bool) -> Self {
-        if !guarded {
-            return self.clone();
-        }
-        let mark = (Bytes::from_static(GUARD), Bytes::new());
-        let parameters = self.parameters.iter().cloned().chain([mark]).collect();
-        Self { parameters, credential: self.credential }
+        Self { guarded, ..self.clone() }
+    }
+
+    /// Whether its connections are for sessions.
+    #[must_use]
+    pub fn is_of_sessions(&self) -> bool {
+        self.sessions
+    }
+
+    /// Whether its connections can be opened with its parameters alone, before
+    /// anybody asks for them.
+    pub(super) fn may_have_spares(&self) -> bool {
+        !self.sessions && !self.guarded
     }
 
     /// What a connection of this pool is opened with.
@@ -85,6 +100,15 @@ pub struct Greeting {
     pub tenure: Arc<Tenure>,
 }
 
+/// A connection as its login left it.
+#[derive(Debug)]
+pub struct Origin {
+    /// What the server said.
+    pub greeting: Bytes,
+    /// What it shows of itself.
+    pub likeness: Likeness,
+}
+
 /// A connection of a pool.
 pub struct PooledServer {
     server: ServerConnection,
@@ -109,6 +133,8 @@ pub struct PooledServer {
     pub idle_timeout: Option<Duration>,
     /// When it was last used.
     pub idle_since: Instant,
+    /// What it was like after its login, if it is for sessions.
+    origin: Option<Box<Origin>>,
     /// Set while a client keeps it.
     pinned: bool,
     /// Counts it among the connections of its pool.
@@ -133,6 +159,24 @@ impl PooledServer {
         jitter: f64,
     ) -> Box<Self> {
         server.slot().busy();
+        Self::of(server, pool, reports, jitter)
+    }
+
+    /// A connection that has just been opened for a session.
+    #[must_use]
+    pub fn of_session(
+        server: ServerConnection,
+        pool: PoolId,
+        origin: Origin,
+        jitter: f64,
+    ) -> Box<Self> {
+        let reports = Reports::from_messages(&origin.greeting);
+        let mut server = Self::of(server, pool, reports, jitter);
+        server.origin = Some(Box::new(origin));
+        server
+    }
+
+    fn of(mut server: ServerConnection, pool: PoolId, reports: Reports, jitter: f64) -> Box<Self> {
         let counted = server.slot().node().counted(pool);
         let pooling = server.node().pooling;
         let idle_since = Instant::now();
@@ -149,6 +193,7 @@ impl PooledServer {
             expires: lifetime.map(|lifetime| idle_since + lifetime),
             idle_timeout: pooling.server_idle_timeout,
             idle_since,
+            origin: None,
             pinned: false,
             counted,
             server,
@@ -159,6 +204,11 @@ impl PooledServer {
     #[must_use]
     pub fn pool(&self) -> PoolId {
         self.pool
+    }
+
+    /// What it was like after its login, and the connection to compare.
+    pub fn origin(&mut self) -> Option<(&Origin, &mut ServerConnection)> {
+        self.origin.as_deref().map(|origin| (origin, &mut self.server))
     }
 
     /// It is lent to a client: one in so many times it will be audited.

@@ -83,21 +83,39 @@ impl Slots {
     ///
     /// # Errors
     /// [`Refused`].
+    ///
+    /// # Panics
+    /// Never: whoever names no pool is given no connection.
     pub async fn session(
         &self,
         node: &Node,
         since: Instant,
         wait: Duration,
     ) -> Result<Slot, Refused> {
+        match self.session_of(node, None, since, wait).await? {
+            Grant::Slot(slot) => Ok(slot),
+            Grant::Connection(_) => unreachable!("no pool was named"),
+        }
+    }
+
+    /// The same, or a connection of this pool.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn session_of(
+        &self,
+        node: &Node,
+        pool: Option<PoolId>,
+        since: Instant,
+        wait: Duration,
+    ) -> Result<Grant, Refused> {
         let slots = self.of(node);
-        let waiting = match slots.admit_session(since)? {
-            Leased::Now(Grant::Slot(slot)) => return Ok(slot),
-            Leased::Now(Grant::Connection(_)) => unreachable!("a session is given slots"),
-            Leased::Later(waiting) => waiting,
-        };
-        match tokio::time::timeout(wait, waiting).await {
-            Ok(Grant::Slot(slot)) => Ok(slot),
-            Ok(Grant::Connection(_)) | Err(_) => Err(Refused { counts: slots.counts() }),
+        match slots.admit_session(pool, since)? {
+            Leased::Now(grant) => Ok(grant),
+            Leased::Later(waiting) => {
+                let granted = tokio::time::timeout(wait, waiting).await;
+                granted.map_err(|_| Refused { counts: slots.counts() })
+            }
         }
     }
 
@@ -158,9 +176,14 @@ impl Slots {
         });
     }
 
-    /// Tells the ledger of a node that its limits may have changed.
+    /// Tells the ledger of a node that its limits may have changed, and closes
+    /// what waits for sessions that want none of it any more.
     pub fn set_limits(&self, node: &Node) {
-        self.of(node).keep_to(limits(node));
+        let slots = self.of(node);
+        slots.keep_to(limits(node));
+        if !node.pooling.session_reuse {
+            slots.close_idle(|server| server.origin().is_some());
+        }
     }
 }
 

@@ -20,8 +20,9 @@ use crate::auth::client::Keys;
 use crate::directory::{Node, Seat, Service};
 use crate::domain::refusal::{PlanUse, ServerLoginFailure, Unavailable};
 use crate::domain::{Access, ClientAddress, Endpoint, NodeAddress, NodeTls, PoolMode, Refusal};
-use crate::pool::ledger::Counts;
+use crate::pool::ledger::{Counts, PoolId};
 use crate::pool::server::{Credentials, OpenError, ServerConnection};
+use crate::pool::slots::Grant;
 use crate::pool::{Lead, Refused, Slot};
 use crate::upstream::dial::DialError;
 use crate::upstream::{LoggedIn, LoginFailure};
@@ -173,6 +174,23 @@ impl Attempt<'_> {
         let policy = self.door.policy();
         let slot = self.door.slots.session(node, self.since, policy.session_wait).await;
         slot.map_err(|Refused { counts }| {
+            Failure::Final(plan_full(self.door, self.endpoint, service, counts).into())
+        })
+    }
+
+    /// A slot for a session, or a connection of this pool.
+    ///
+    /// # Errors
+    /// [`Refusal::PlanFull`].
+    pub async fn session_grant(
+        &self,
+        service: &Service,
+        node: &Node,
+        pool: PoolId,
+    ) -> Result<Grant, Failure> {
+        let wait = self.door.policy().session_wait;
+        let granted = self.door.slots.session_of(node, Some(pool), self.since, wait).await;
+        granted.map_err(|Refused { counts }| {
             Failure::Final(plan_full(self.door, self.endpoint, service, counts).into())
         })
     }

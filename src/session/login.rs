@@ -8,19 +8,20 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::attempt::{Attempt, Target};
+use super::attempt::Attempt;
 use super::authenticate::{Known, unless_gone};
 use super::cancel::{CancelTarget, cancel_key};
 use super::farewell::{Acquaintance, turn_away};
 use super::introduce::Client;
+use super::reuse::{Lent, obtain};
 use super::{Departure, FrontDoor};
+use crate::auth::client::Keys;
 use crate::directory::cancel_keys::Registration;
 use crate::directory::roster::{Activity, Occupant, Seated};
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Endpoint, PoolMode, Refusal, ServiceName};
 use crate::net::Connection;
 use crate::pool::ServerConnection;
-use crate::upstream::LoggedIn;
 use crate::wire::answer;
 
 /// A session: a client and its server connection.
@@ -28,7 +29,7 @@ pub struct Established {
     /// The client's side.
     pub client: Connection,
     /// The server's side, with its slot.
-    pub server: ServerConnection,
+    pub server: Lent,
     /// The session's seat.
     pub seat: Seated,
     /// Its cancel key.
@@ -39,19 +40,20 @@ impl Known {
     /// Takes a seat and a slot, logs in on the node and tells the client.
     pub async fn log_in(self, door: &FrontDoor) -> Option<Established> {
         let Self { client, allowed: _, endpoint, role, parameters, keys, sasl_final } = self;
+        let keys = Arc::new(keys);
         let Client { mut connection, address, version, stranger, clock, .. } = client;
         drop(stranger);
         let occupant = occupant(&endpoint, &role, &parameters, address);
         let since = std::time::Instant::now();
         let attempt =
             Attempt { door, endpoint: &endpoint, parameters: &parameters, keys: &keys, since };
-        let logged_in = log_in(&attempt, &mut connection, occupant).await;
+        let logged_in = log_in(&attempt, &keys, &mut connection, occupant).await;
         door.metrics.login_answered(endpoint.mode, clock.came_at.elapsed().as_secs_f64());
         match logged_in {
-            Ok((seat, server, logged_in)) => {
+            Ok((seat, mut server, greeting)) => {
                 let mut out = sasl_final;
                 let long_key = version.has_long_cancel_keys();
-                let cancel = greet(door, &mut out, &seat, &server, &logged_in, long_key);
+                let cancel = greet(door, &mut out, &seat, server.server(), &greeting, long_key);
                 connection.send(&out).await.ok()?;
                 door.metrics.session_began(&endpoint.service, endpoint.mode);
                 Some(Established { client: connection, server, seat, cancel })
@@ -106,11 +108,11 @@ fn greet(
     out: &mut BytesMut,
     seat: &Seated,
     server: &ServerConnection,
-    logged_in: &LoggedIn,
+    greeting: &[u8],
     long_key: bool,
 ) -> Option<Registration<CancelTarget>> {
     answer::authentication_ok(out);
-    out.extend_from_slice(&logged_in.greeting);
+    out.extend_from_slice(greeting);
     let registration = (server.process_id() != 0).then(|| {
         let key = cancel_key(long_key);
         answer::backend_key(out, server.process_id(), &key);
@@ -133,11 +135,12 @@ pub fn unavailable(door: &FrontDoor, service: &ServiceName) -> Refusal {
     Refusal::NoPrimary { service: service.clone(), reason }
 }
 
-type Session = (Seated, ServerConnection, LoggedIn);
+type Session = (Seated, Lent, BytesMut);
 
 /// Takes a seat, then a slot, and logs in with it; stops if the client goes.
 async fn log_in(
     attempt: &Attempt<'_>,
+    keys: &Arc<Keys>,
     connection: &mut Connection,
     occupant: Occupant,
 ) -> Result<Session, Departure> {
@@ -145,17 +148,12 @@ async fn log_in(
     if attempt.parameters.iter().any(|(name, _)| name == "replication") {
         seat.set_unlimited();
     }
-    let logged_in = attempt.until_given_up(&seat, |Target { service, lead, guarded }| {
-        Box::pin(async move {
-            let slot = attempt.session_slot(&service, &lead.node).await?;
-            attempt.open(&lead, guarded, slot).await
-        })
-    });
-    let (server, logged_in) = unless_gone(connection, logged_in).await??;
+    let obtained = attempt.until_given_up(&seat, |target| Box::pin(obtain(attempt, keys, target)));
+    let (server, greeting) = unless_gone(connection, obtained).await??;
     // The list may have changed while the login went on: whoever is seated is
     // told by the reload, whoever comes later looks himself.
     attempt.service(seat.occupant.address)?;
-    Ok((seat, server, logged_in))
+    Ok((seat, server, greeting))
 }
 
 /// A seat, if `max_clients` and, on the transaction endpoint, the service's

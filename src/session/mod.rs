@@ -22,6 +22,7 @@ pub mod login;
 pub mod loss;
 pub mod pooled;
 pub mod relay;
+pub mod reuse;
 pub mod stakes;
 pub mod standing;
 pub mod sweep;

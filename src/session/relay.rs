@@ -26,7 +26,9 @@ use super::bulk::Bulk;
 use super::farewell::{Ending, LAST_WORDS, count_stalled, end_session, log_end};
 use super::login::Established;
 use super::loss::{Fatal, Loss, Verdict, Words, judge};
+use super::reuse::Watch;
 use super::stakes::Stakes;
+use crate::directory::cancel_keys::Registration;
 use crate::directory::roster::{Activity, Order, Seat};
 use crate::domain::refusal::Overdue;
 use crate::domain::{PoolMode, Refusal};
@@ -114,19 +116,20 @@ impl Established {
     /// own doing.
     pub async fn relay(mut self: Box<Self>, door: &FrontDoor) {
         let began = Instant::now();
-        let mut relay = Relay::new(&self.seat);
+        let mut relay = Relay::new(&self.seat, self.server.watch());
         let end = loop {
-            let (client, server) = (&mut self.client, &mut self.server);
+            let (client, server) = (&mut self.client, self.server.server());
             match poll_fn(|cx| relay.poll(cx, client, server)).await {
-                End::Abandoned => Box::pin(self.cancel_abandoned(door)).await,
-                End::Leaving => self.server.slot().closing(),
+                End::Abandoned => Box::pin(Self::cancel_abandoned(server, door)).await,
+                End::Leaving => self.server.server().slot().closing(),
                 // Idle connections are gone within the time that PostgreSQL
                 // waits for them.
-                End::WantsDatabase => self.server.slot().node().close_idle(|_| true),
+                End::WantsDatabase => self.server.server().slot().node().close_idle(|_| true),
                 end => break end,
             }
         };
-        self.server.set_busy(!relay.conversation.is_quiet());
+        self.server.server().set_busy(!relay.conversation.is_quiet());
+        let reusable = matches!(end, End::Left) && relay.leaves_clean() && self.may_be_reused(door);
         let words = relay.last_words(&end);
         let mut said = BytesMut::new();
         match &words {
@@ -146,6 +149,7 @@ impl Established {
         drop(cancel);
         match &end {
             End::Client | End::Server => server.closed(),
+            End::Left if reusable => server.recycle(),
             End::ClientLost(_)
             | End::ServerLost(_)
             | End::Superseded
@@ -165,8 +169,19 @@ impl Established {
         log_end(&seat, began.elapsed(), &ending);
     }
 
-    async fn cancel_abandoned(&self, door: &FrontDoor) {
-        if let Some(backend) = self.server.backend().filter(|_| !self.server.is_superseded()) {
+    /// Whether the service still wants connections to be used again, and no
+    /// cancel request is on its way to this one.
+    fn may_be_reused(&self, door: &FrontDoor) -> bool {
+        let service = door.directory.service(&self.seat.occupant.endpoint.service);
+        let wanted = service.is_some_and(|service| {
+            service.nodes.first().is_some_and(|node| node.pooling.session_reuse)
+        });
+        let target = self.cancel.as_ref().map(Registration::target);
+        wanted && target.is_none_or(|target| target.aim_at_nothing().is_none())
+    }
+
+    async fn cancel_abandoned(server: &ServerConnection, door: &FrontDoor) {
+        if let Some(backend) = server.backend().filter(|_| !server.is_superseded()) {
             let deadline = Instant::now() + ABANDONED_QUERY;
             let _ = cancel(&door.dialer, backend, deadline).await;
         }
@@ -186,6 +201,8 @@ struct Relay<'a> {
     stakes: Stakes,
     /// What the server said before it closed.
     fatal: Vec<u8>,
+    /// Of a connection that may be used again.
+    watch: Option<Box<Watch>>,
     from_client: Direction,
     from_server: Direction,
     client_side: ClientSide,
@@ -220,12 +237,13 @@ struct Direction {
 }
 
 impl<'a> Relay<'a> {
-    fn new(seat: &'a Seat) -> Self {
+    fn new(seat: &'a Seat, watch: Option<Box<Watch>>) -> Self {
         Self {
             seat,
             conversation: Conversation::after_login(),
             stakes: Stakes::default(),
             fatal: Vec::new(),
+            watch,
             from_client: Direction::default(),
             from_server: Direction::default(),
             client_side: ClientSide::Open,
@@ -296,12 +314,15 @@ impl<'a> Relay<'a> {
         if server.has_unsent() && !sent(server.poll_send(cx)).map_err(End::ServerLost)? {
             return Ok(false);
         }
+        if self.watch.as_ref().is_some_and(|watch| watch.has_left_clean()) {
+            return Ok(false);
+        }
         if self.client_side.is_closed() {
             return self.tell_server(cx, server);
         }
         if !client.input.is_empty() {
             let early = std::mem::take(&mut client.input);
-            self.forward_to_server(cx, server, &early)?;
+            self.forward_to_server(cx, client, server, &early)?;
             return Ok(true);
         }
         match client.poll_fill(cx, scratch) {
@@ -311,7 +332,7 @@ impl<'a> Relay<'a> {
                 Ok(true)
             }
             Poll::Ready(Ok(read)) => {
-                self.forward_to_server(cx, server, &scratch[..read])?;
+                self.forward_to_server(cx, client, server, &scratch[..read])?;
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(End::ClientLost(error)),
@@ -321,17 +342,31 @@ impl<'a> Relay<'a> {
     fn forward_to_server(
         &mut self,
         cx: &mut Context<'_>,
+        client: &Connection,
         server: &mut Connection,
         bytes: &[u8],
     ) -> Result<(), End> {
         self.seat.add_received(bytes.len());
         self.wants_database |= self.from_client.is_fresh() && begins_with_database_command(bytes);
         let (conversation, stakes) = (&mut self.conversation, &mut self.stakes);
+        let (watch, mut forwarded) = (&mut self.watch, bytes.len());
         self.from_client.scan(bytes, |head, rest| {
+            if let Some(watch) = watch {
+                if watch.has_left_clean() {
+                    return;
+                }
+                // Terminate is kept back where the server is still needed.
+                let at = (bytes.len() - rest.len()).checked_sub(HEADER);
+                let ends = head.kind == b'X' && head.length == 0 && conversation.is_idle();
+                if let Some(at) = at.filter(|_| ends && !client.has_unsent() && watch.leave()) {
+                    forwarded = at;
+                }
+                watch.sent(head, rest);
+            }
             stakes.sent_with(conversation.group(), head, rest);
             conversation.from_client(head.kind);
         });
-        server.push(cx, bytes).map_err(End::ServerLost)
+        server.push(cx, &bytes[..forwarded]).map_err(End::ServerLost)
     }
 
     /// Passes the client's FIN on, once everything before it is sent.
@@ -400,10 +435,13 @@ impl<'a> Relay<'a> {
     ) -> Result<(), End> {
         let answered = self.conversation.answering();
         let (conversation, stakes) = (&mut self.conversation, &mut self.stakes);
-        let mut fatal = None;
+        let (watch, mut fatal) = (&mut self.watch, None);
         self.from_server.scan(bytes, |head, rest| {
             if head.kind == b'E' && is_fatal(rest) {
                 fatal = (bytes.len() - rest.len()).checked_sub(HEADER);
+            }
+            if let Some(watch) = watch {
+                watch.heard(head, rest);
             }
             if fatal.is_none() {
                 let answering = conversation.answering();
@@ -450,6 +488,13 @@ impl<'a> Relay<'a> {
     /// is the closer's work, which does not wait for ever (decision 8).
     fn is_left_to_the_closer(&self, client: &Connection) -> bool {
         self.has_left() && self.conversation.is_quiet() && !client.has_unsent()
+    }
+
+    /// Whether its connection is fit for another session, once it is reset.
+    fn leaves_clean(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.has_left_clean())
+            && self.fatal.is_empty()
+            && self.from_server.is_fresh()
     }
 
     /// True once: when the client has said Terminate or closed.

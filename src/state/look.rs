@@ -27,6 +27,18 @@ use crate::domain::{PinReason, Pins};
 /// ones pin as [`PinReason::Unparsed`].
 pub const LONGEST_READ: usize = 256 * 1024;
 
+/// The kinds of state that `DISCARD ALL` ends, nothing of which can be seen
+/// behind it.
+const ENDED_BY_DISCARD: Pins = {
+    let mut pins = Pins::NONE;
+    pins.insert(PinReason::Listen);
+    pins.insert(PinReason::SqlPrepare);
+    pins.insert(PinReason::AdvisoryLock);
+    pins.insert(PinReason::HeldCursor);
+    pins.insert(PinReason::Sequence);
+    pins
+};
+
 /// What a text may do to the state of its session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Look {
@@ -39,6 +51,9 @@ pub struct Look {
     /// Parameters of the statement that are names of settings which change,
     /// counted from one.
     pub name_parameters: Vec<u16>,
+    /// A custom setting may be set that is over with the transaction: then it
+    /// is empty, where it was unknown before.
+    pub makes_custom: bool,
     /// What happens to prepared statements, in the order of the text; at most
     /// one for ten bytes of [`LONGEST_READ`].
     pub statements: Vec<StatementCommand>,
@@ -51,6 +66,7 @@ impl Look {
         ends: Pins::NONE,
         touched: Touched::NOTHING,
         name_parameters: Vec::new(),
+        makes_custom: false,
         statements: Vec::new(),
     };
 
@@ -62,6 +78,17 @@ impl Look {
             && self.touched.is_nothing()
             && self.name_parameters.is_empty()
             && self.statements.is_empty()
+    }
+
+    /// Whether something may be left of it behind `DISCARD ALL`. A custom
+    /// setting is then an empty string instead of nothing, and a schema of
+    /// temporary objects remains.
+    #[must_use]
+    pub fn outlasts_discard(&self) -> bool {
+        !self.pins.except(ENDED_BY_DISCARD).is_empty()
+            || self.touched.names().iter().any(SettingName::is_custom)
+            || !self.name_parameters.is_empty()
+            || self.makes_custom
     }
 
     /// What another text may do, too; what it says of statements is left out.

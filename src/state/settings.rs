@@ -49,6 +49,8 @@ pub(super) fn set(mut tokens: Tokens, found: &mut Look) {
 /// What is over with the transaction; but for tables that are temporary
 /// because of it.
 fn local(tokens: Tokens, found: &mut Look) {
+    let mut name = tokens.clone();
+    found.makes_custom |= name.next().is_some() && name.next_is_symbol(b'.');
     let mut values = tokens.take_while(|token| !token.is_symbol(b';'));
     if values.any(|value| names_temporary_schema(&value)) {
         found.pins.insert(PinReason::TemporaryObject);
@@ -212,6 +214,9 @@ fn set_config(tokens: Tokens, found: &mut Look) {
     let value = arguments.next().flatten();
     let is_local = arguments.next().flatten();
     if is_local.is_some_and(|token| token.is_word("true")) {
+        let is_odd = |byte: &u8| matches!(byte, b'.' | b'\\');
+        let is_plain = |name: Token| name.is_string() && !name.content().iter().any(is_odd);
+        found.makes_custom |= !name.is_some_and(is_plain);
         if value.is_some_and(|value| names_temporary_schema(&value)) {
             found.pins.insert(PinReason::TemporaryObject);
         }

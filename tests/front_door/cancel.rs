@@ -11,7 +11,7 @@ use super::stage::{PASSWORD, Stage, Wanted, eventually, server};
 
 const CANCEL_REQUEST: u32 = (1234 << 16) + 5678;
 
-fn cancel_packet(process_id: u32, key: &[u8]) -> Vec<u8> {
+pub fn cancel_packet(process_id: u32, key: &[u8]) -> Vec<u8> {
     let mut packet = u32::try_from(12 + key.len()).unwrap().to_be_bytes().to_vec();
     packet.extend(CANCEL_REQUEST.to_be_bytes());
     packet.extend(process_id.to_be_bytes());
@@ -19,7 +19,7 @@ fn cancel_packet(process_id: u32, key: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn key_of(messages: &[Message]) -> (u32, Vec<u8>) {
+pub fn key_of(messages: &[Message]) -> (u32, Vec<u8>) {
     let body = &messages.iter().find(|m| m.kind == b'K').unwrap().body;
     (u32::from_be_bytes(body[..4].try_into().unwrap()), body[4..].to_vec())
 }
@@ -38,7 +38,7 @@ fn is_cancelled(raw: &mut Raw) -> bool {
 }
 
 /// Sends a request and waits until Postern closes, as libpq does.
-fn request(stage: &Stage, packet: &[u8]) {
+pub fn request(stage: &Stage, packet: &[u8]) {
     let mut raw = Raw::connect(stage.session_port);
     raw.send(packet);
     assert!(raw.read_rest().is_empty());

@@ -29,6 +29,7 @@ mod platform;
 mod pooling;
 mod refusals;
 mod relay;
+mod reuse;
 mod scale;
 mod session_state;
 mod stress;

@@ -159,6 +159,7 @@ fn pooling(section: &mut Section) -> Pooling {
         server_lifetime: unless_off(section, "server_lifetime", usual.server_lifetime),
         query_wait_timeout: unless_off(section, "query_wait_timeout", usual.query_wait_timeout),
         query_wait_notify: unless_off(section, "query_wait_notify", usual.query_wait_notify),
+        session_reuse: section.or("session_reuse", usual.session_reuse),
         audit_every: unless_zero(section, "audit_every", HAND_OVERS),
         refused_pins: section.or("refuse_state", Vec::<PinReason>::new()).into_iter().collect(),
         reading: Reading {

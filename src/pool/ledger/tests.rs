@@ -26,25 +26,46 @@ fn ticket(admission: Admission) -> Ticket {
 fn c02_exactly_as_many_sessions_as_the_plan_says() {
     let (mut ledger, now) = (ledger(25), Instant::now());
     for _ in 0..25 {
-        assert_eq!(ledger.admit_session(now, now), Admission::Granted);
+        assert_eq!(ledger.admit_session(None, now, now), Admission::Granted);
     }
-    assert_eq!(ledger.admit_session(now, now), Admission::Full);
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Full);
     ledger.release(Use::Session);
     assert_eq!(ledger.grants(), []);
-    assert_eq!(ledger.admit_session(now, now), Admission::Granted);
-    assert_eq!(ledger.admit_session(now, now), Admission::Full);
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Granted);
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Full);
 }
 
 #[test]
 fn c03_a_closing_slot_is_waited_for_and_not_given_twice() {
     let (mut ledger, now) = (ledger(1), Instant::now());
-    assert_eq!(ledger.admit_session(now, now), Admission::Granted);
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Granted);
     ledger.change(Use::Session, Use::Closing);
-    let first = ticket(ledger.admit_session(now, now));
-    assert_eq!(ledger.admit_session(now, now), Admission::Full);
+    let first = ticket(ledger.admit_session(None, now, now));
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Full);
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(first, Use::Session)]);
-    assert_eq!(ledger.admit_session(now, now), Admission::Full);
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Full);
+}
+
+#[test]
+fn a_sessions_connection_goes_to_the_oldest_session_that_it_does_for() {
+    let (mut ledger, now) = (ledger(1), Instant::now());
+    assert_eq!(ledger.admit_session(Some(A), now, now), Admission::Granted);
+    ledger.change(Use::Session, Use::Closing);
+    let first = ticket(ledger.admit_session(Some(A), now, now));
+    ledger.change(Use::Closing, Use::Busy);
+    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(first, Use::Session));
+    assert_eq!(ledger.admit_session(Some(A), now, now), Admission::Full);
+    ledger.change(Use::Session, Use::Busy);
+    assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
+    let other = ticket(ledger.admit_session(Some(B), now, now));
+    assert_eq!((ledger.counts().idle, ledger.counts().closing), (0, 1));
+    ledger.release(Use::Closing);
+    assert_eq!(ledger.grants(), [(other, Use::Session)]);
+    ledger.change(Use::Session, Use::Busy);
+    assert_eq!(ledger.give_back(B, now), GivenBack::Keep);
+    assert_eq!(ledger.admit_session(Some(B), now, now), Admission::Idle);
+    assert_eq!((ledger.counts().session, ledger.counts().used()), (1, 1));
 }
 
 #[test]
@@ -54,8 +75,8 @@ fn a_connection_goes_to_the_oldest_of_its_pool() {
     ledger.change(Use::Opening, Use::Busy);
     let first = ticket(ledger.lease(A, now, now));
     let second = ticket(ledger.lease(A, now, now));
-    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(first));
-    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(second));
+    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(first, Use::Busy));
+    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(second, Use::Busy));
     assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
     assert_eq!(ledger.lease(A, now, now), Admission::Idle);
 }
@@ -68,7 +89,7 @@ fn who_has_waited_longest_elsewhere_is_served_first() {
     ledger.lease(A, start, start);
     ledger.change(Use::Opening, Use::Busy);
     let young = ticket(ledger.lease(A, held(1), start));
-    let session = ticket(ledger.admit_session(held(2), start));
+    let session = ticket(ledger.admit_session(None, held(2), start));
     let old = ticket(ledger.lease(B, held(3), start));
     let younger = ticket(ledger.lease(A, held(0), start));
     ledger.release(Use::Busy);
@@ -89,7 +110,7 @@ fn c07_whoever_waits_longest_is_overtaken_for_25_ms_only() {
     let other = ticket(ledger.lease(B, start, start));
     let own = ticket(ledger.lease(A, start, start));
     let again = ticket(ledger.lease(A, start, start));
-    assert_eq!(ledger.give_back(A, start + SWITCH_AFTER), GivenBack::Hand(own));
+    assert_eq!(ledger.give_back(A, start + SWITCH_AFTER), GivenBack::Hand(own, Use::Busy));
     let late = start + SWITCH_AFTER + Duration::from_millis(1);
     assert_eq!(ledger.give_back(A, late), GivenBack::Close);
     ledger.release(Use::Closing);
@@ -111,7 +132,7 @@ fn an_idle_connection_of_another_pool_makes_room() {
     assert_eq!(ledger.grants(), [(waiting, Use::Opening)]);
     ledger.change(Use::Opening, Use::Busy);
     ledger.give_back(B, now);
-    let Admission::Wait(session, Some(B)) = ledger.admit_session(now, now) else {
+    let Admission::Wait(session, Some(B)) = ledger.admit_session(None, now, now) else {
         panic!("evicts")
     };
     ledger.release(Use::Closing);
@@ -121,13 +142,13 @@ fn an_idle_connection_of_another_pool_makes_room() {
 #[test]
 fn pins_and_sessions_are_not_waited_for_by_sessions() {
     let (mut ledger, now) = (ledger(2), Instant::now());
-    ledger.admit_session(now, now);
+    ledger.admit_session(None, now, now);
     ledger.lease(A, now, now);
     ledger.change(Use::Opening, Use::Busy);
     ledger.change(Use::Busy, Use::Pinned);
-    assert_eq!(ledger.admit_session(now, now), Admission::Full);
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Full);
     ledger.change(Use::Pinned, Use::Busy);
-    assert!(matches!(ledger.admit_session(now, now), Admission::Wait(..)));
+    assert!(matches!(ledger.admit_session(None, now, now), Admission::Wait(..)));
 }
 
 #[test]
@@ -139,17 +160,17 @@ fn the_pools_keep_to_their_size_and_sessions_leave_the_reserve() {
     let waiting = ticket(ledger.lease(A, now, now));
     // Somebody waits already, so sessions queue behind him: one, as one
     // connection is coming back.
-    let session = ticket(ledger.admit_session(now, now));
-    assert_eq!(ledger.admit_session(now, now), Admission::Full);
+    let session = ticket(ledger.admit_session(None, now, now));
+    assert_eq!(ledger.admit_session(None, now, now), Admission::Full);
     // A free slot is no use to the pool, so it is to the session.
     assert_eq!(ledger.grants(), [(session, Use::Session)]);
     ledger.change(Use::Opening, Use::Busy);
-    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(waiting));
+    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(waiting, Use::Busy));
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    Session,
+    Session(Option<u32>),
     Lease(u32),
     Open,
     OpenFails,
@@ -157,20 +178,22 @@ enum Step {
     Lose,
     SessionEnds,
     Closed,
+    Restored(u32),
     Abandon,
     Limits(u32, u32),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        2 => Just(Step::Session),
+        2 => prop::option::of(3u32..5).prop_map(Step::Session),
         4 => (0u32..3).prop_map(Step::Lease),
         3 => Just(Step::Open),
         1 => Just(Step::OpenFails),
-        4 => ((0u32..3), (0u64..60)).prop_map(|(pool, ms)| Step::GiveBack(pool, ms)),
+        4 => ((0u32..5), (0u64..60)).prop_map(|(pool, ms)| Step::GiveBack(pool, ms)),
         1 => Just(Step::Lose),
         2 => Just(Step::SessionEnds),
         3 => Just(Step::Closed),
+        2 => (3u32..5).prop_map(Step::Restored),
         1 => Just(Step::Abandon),
         1 => ((0u32..5), (0u32..5)).prop_map(|(c, p)| Step::Limits(c, p)),
     ];
@@ -185,7 +208,23 @@ struct World {
     idle: BTreeMap<u32, u32>,
     sessions: u32,
     closing: u32,
-    waiting: Vec<(Ticket, Option<u32>)>,
+    waiting: Vec<(Ticket, Waiter)>,
+}
+
+/// Who waits, and for connections of which pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiter {
+    Pool(u32),
+    Session(Option<u32>),
+}
+
+impl Waiter {
+    fn pool(self) -> Option<u32> {
+        match self {
+            Self::Pool(pool) => Some(pool),
+            Self::Session(pool) => pool,
+        }
+    }
 }
 
 impl World {
@@ -193,8 +232,8 @@ impl World {
         for (ticket, _) in tickets {
             let at = self.waiting.iter().position(|(t, _)| *t == ticket).expect("it waits");
             match self.waiting.remove(at).1 {
-                Some(pool) => self.opening.push(pool),
-                None => self.sessions += 1,
+                Waiter::Pool(pool) => self.opening.push(pool),
+                Waiter::Session(_) => self.sessions += 1,
             }
         }
     }
@@ -218,13 +257,17 @@ proptest! {
         for step in steps {
             let before = ledger.counts().used();
             match step {
-                Step::Session => match ledger.admit_session(now, now) {
+                Step::Session(pool) => match ledger.admit_session(pool.map(PoolId), now, now) {
                     Admission::Granted => world.sessions += 1,
+                    Admission::Idle => {
+                        *world.idle.get_mut(&pool.unwrap()).unwrap() -= 1;
+                        world.sessions += 1;
+                    }
                     Admission::Wait(ticket, evicted) => {
-                        world.waiting.push((ticket, None));
+                        world.waiting.push((ticket, Waiter::Session(pool)));
                         world.evict(evicted);
                     }
-                    _ => {}
+                    Admission::Full => {}
                 },
                 Step::Lease(pool) => match ledger.lease(PoolId(pool), now, now) {
                     Admission::Idle => {
@@ -233,7 +276,7 @@ proptest! {
                     }
                     Admission::Granted => world.opening.push(pool),
                     Admission::Wait(ticket, evicted) => {
-                        world.waiting.push((ticket, Some(pool)));
+                        world.waiting.push((ticket, Waiter::Pool(pool)));
                         world.evict(evicted);
                     }
                     Admission::Full => prop_assert!(false, "pools always wait"),
@@ -250,9 +293,14 @@ proptest! {
                 Step::GiveBack(pool, ms) if world.busy.get(&pool).is_some_and(|n| *n > 0) => {
                     now += Duration::from_millis(ms);
                     match ledger.give_back(PoolId(pool), now) {
-                        GivenBack::Hand(ticket) => {
+                        GivenBack::Hand(ticket, used_as) => {
                             let at = world.waiting.iter().position(|(t, _)| *t == ticket).unwrap();
-                            prop_assert_eq!(world.waiting.remove(at).1, Some(pool));
+                            let (_, waiter) = world.waiting.remove(at);
+                            prop_assert_eq!(waiter.pool(), Some(pool));
+                            let is_session = matches!(waiter, Waiter::Session(_));
+                            prop_assert_eq!(used_as == Use::Session, is_session);
+                            *world.busy.get_mut(&pool).unwrap() -= u32::from(is_session);
+                            world.sessions += u32::from(is_session);
                         }
                         GivenBack::Keep => {
                             *world.busy.get_mut(&pool).unwrap() -= 1;
@@ -280,6 +328,11 @@ proptest! {
                     world.closing -= 1;
                     ledger.release(Use::Closing);
                 }
+                Step::Restored(pool) if world.closing > 0 => {
+                    world.closing -= 1;
+                    *world.busy.entry(pool).or_default() += 1;
+                    ledger.change(Use::Closing, Use::Busy);
+                }
                 Step::Abandon if !world.waiting.is_empty() => {
                     let (ticket, _) = world.waiting.remove(0);
                     prop_assert!(ledger.abandon(ticket));
@@ -303,10 +356,11 @@ proptest! {
             prop_assert!(counts.used() <= limits.0.max(before), "more than the plan has");
             let free = counts.used() < limits.0;
             let may_open = free && counts.pooled() < limits.1 && counts.opening < MAX_OPENING;
-            let oldest_is_pool = world.waiting.first().is_some_and(|(_, who)| who.is_some());
+            let oldest_is_pool =
+                matches!(world.waiting.first(), Some((_, Waiter::Pool(_))));
             prop_assert!(!(may_open && oldest_is_pool), "a pool waits beside a free slot");
-            for (_, pool) in &world.waiting {
-                let idle = pool.and_then(|pool| world.idle.get(&pool)).copied().unwrap_or(0);
+            for (_, waiter) in &world.waiting {
+                let idle = waiter.pool().and_then(|pool| world.idle.get(&pool)).copied().unwrap_or(0);
                 prop_assert_eq!(idle, 0, "waits beside an idle connection");
             }
         }

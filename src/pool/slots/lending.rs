@@ -73,7 +73,8 @@ impl NodeSlots {
             return drop(server);
         }
         match state.ledger.give_back(pool, now) {
-            GivenBack::Hand(ticket) => {
+            GivenBack::Hand(ticket, used_as) => {
+                server.slot().counted_as(used_as);
                 state.waiters.deliver(ticket, Grant::Connection(server));
             }
             GivenBack::Keep => {
@@ -115,16 +116,26 @@ impl NodeSlots {
         drop(closed);
     }
 
-    pub(super) fn admit_session(self: &Arc<Self>, since: Instant) -> Result<Leased, Refused> {
+    pub(super) fn admit_session(
+        self: &Arc<Self>,
+        pool: Option<PoolId>,
+        since: Instant,
+    ) -> Result<Leased, Refused> {
         let mut state = self.lock();
-        match state.ledger.admit_session(since, Instant::now()) {
+        match state.ledger.admit_session(pool, since, Instant::now()) {
             Admission::Granted => {
                 drop(state);
                 Ok(Leased::Now(Grant::Slot(Slot::new(self, Use::Session))))
             }
             Admission::Wait(ticket, evict) => Ok(Leased::Later(self.wait(state, ticket, evict))),
             Admission::Full => Err(Refused { counts: state.ledger.counts() }),
-            Admission::Idle => unreachable!("sessions are given slots"),
+            Admission::Idle => {
+                let idle = pool.and_then(|pool| state.idle.get_mut(&pool)?.pop());
+                drop(state);
+                let mut server = idle.expect("the ledger counts the idle connections");
+                server.slot().counted_as(Use::Session);
+                Ok(Leased::Now(Grant::Connection(server)))
+            }
         }
     }
 

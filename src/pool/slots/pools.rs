@@ -119,7 +119,9 @@ impl NodeSlots {
         let mut state = self.lock();
         let State { ledger, pools, retired, .. } = &mut *state;
         let mut spares = Vec::new();
-        for (id, pool) in pools.iter().filter(|(id, _)| !retired.contains(id)) {
+        let lacking =
+            |(id, pool): &(&PoolId, &Pool)| !retired.contains(id) && pool.key.may_have_spares();
+        for (id, pool) in pools.iter().filter(lacking) {
             let Some(keys) = pool.keys.upgrade() else { continue };
             let waits = pool.spare_failed.is_some_and(|failed| failed.elapsed() < SPARE_RETRY);
             while !waits && Arc::strong_count(&pool.counted) <= least as usize && ledger.spare() {
