@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn d25_only_what_differs_is_replayed() {
+    fn d25_only_settings_that_differ_are_replayed() {
         assert_eq!(replay(&[], &[]), "");
         assert_eq!(replay(&[("a", "1"), ("b", "2")], &[("b", "2"), ("a", "1")]), "");
         assert_eq!(
