@@ -11,6 +11,17 @@ use postern::cluster::Installations;
 /// A client that hangs is a failure, too.
 const PATIENCE: &str = "100s";
 
+/// What `SQLAlchemy` does, on both endpoints.
+pub(crate) const OF_SQLALCHEMY: [&str; 7] = [
+    "tables",
+    "objects",
+    "savepoints",
+    "an upsert",
+    "isolation levels",
+    "a query in portions",
+    "asyncpg",
+];
+
 /// PostgreSQL's own clients of one version, with TLS.
 pub(crate) struct Tools {
     pub(crate) bin: PathBuf,

@@ -72,6 +72,13 @@ impl Demo {
         uri.replace("/app?", &format!("/{name}?"))
     }
 
+    /// The same on the transaction endpoint.
+    pub(crate) fn pooled_database(&self, service: &str, name: &str) -> String {
+        self.database(service, name);
+        let uri = self.variable(&format!("POSTERN_POOLED_URI_{service}"));
+        uri.replace("/app?", &format!("/{name}?"))
+    }
+
     /// A file that is printed for a service.
     pub(crate) fn snippet(&self, service: &str, file: &str) -> PathBuf {
         let directory = PathBuf::from(self.variable("POSTERN_DEMO_SNIPPETS"));

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use super::clients::{Tools, assert_works, script};
+use super::clients::{OF_SQLALCHEMY, Tools, assert_works, script};
 use super::demo::demo;
 
 /// A script with a database of its own on a service.
 fn on(service: &str, database: &str, file: &str) -> Command {
     let mut command = script(file);
-    command.env("URI", demo().database(service, database));
+    command.env("URI", demo().database(service, database)).env("ENDPOINT", "session");
     command
 }
 
@@ -85,7 +85,13 @@ fn django_works() {
         "a lock on a row",
         "persistent connections",
     ];
-    assert_works(&mut on("ORDERS", "django", "django_session.py"), &expected);
+    assert_works(&mut on("ORDERS", "django", "django_orm.py"), &expected);
+}
+
+#[test]
+fn sqlalchemy_works() {
+    let mut sqlalchemy = on("ORDERS", "sqlalchemy", "sqlalchemy_orm.py");
+    assert_works(&mut sqlalchemy, &OF_SQLALCHEMY);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""The application that `django_session.py` migrates and queries."""
+"""The application that `django_orm.py` migrates and queries."""
 
 from django.db import models
 
