@@ -206,6 +206,14 @@ impl Connection {
         Ok(())
     }
 
+    /// From now on the socket is watched by the runtime that this is called on.
+    ///
+    /// # Errors
+    /// If that cannot be; then it is watched as before.
+    pub fn attach_here(&mut self) -> io::Result<()> {
+        self.transport.attach_here()
+    }
+
     /// Wakes the reader only when as many bytes have come.
     ///
     /// # Errors

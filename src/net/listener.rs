@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::socket::Socket;
+use super::socket::{Socket, set_tcp_options};
 use crate::domain::ClientAddress;
 
 /// Connections that the kernel holds for us; a storm after a failover is
@@ -46,6 +46,7 @@ impl Listener {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
+        set_tcp_options(SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::from(address))?;
         socket.listen(BACKLOG)?;
@@ -73,7 +74,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((Socket::tcp(stream)?, ClientAddress::tcp(address)))
+                Ok((Socket::Tcp(stream), ClientAddress::tcp(address)))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
@@ -122,6 +123,21 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(Listener::unix(&path, 0o600).is_err());
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn an_accepted_socket_has_the_options_of_its_listener() {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let Socket::Tcp(stream) = listener.accept().await.unwrap().0 else { panic!("no TCP") };
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap().as_secs(), 60);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap().as_secs(), 15);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+        assert_eq!(socket.tcp_user_timeout().unwrap().unwrap().as_secs(), 120);
     }
 
     #[tokio::test]

@@ -12,8 +12,10 @@ pub mod node_tls;
 pub mod server_tls;
 pub mod socket;
 pub mod transport;
+pub mod worker;
 
 pub use connection::Connection;
 pub use listener::Listener;
 pub use server_tls::ServerTls;
 pub use socket::Socket;
+pub use worker::Worker;

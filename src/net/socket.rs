@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd as _;
+use std::os::unix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,22 +38,62 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// A socket that no runtime watches.
+#[derive(Debug)]
+pub enum Detached {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A unix socket.
+    Unix(unix::net::UnixStream),
+}
+
+impl Detached {
+    /// The socket, watched by the runtime that this is called on.
+    ///
+    /// # Errors
+    /// If the system cannot watch it.
+    pub fn attach(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(stream) => Ok(Socket::Tcp(TcpStream::from_std(stream)?)),
+            Self::Unix(stream) => Ok(Socket::Unix(UnixStream::from_std(stream)?)),
+        }
+    }
+}
+
 impl Socket {
-    /// Takes over a TCP stream.
+    /// The socket, watched by no runtime any more.
+    ///
+    /// # Errors
+    /// As the system.
+    pub fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Detached::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Detached::Unix),
+        }
+    }
+
+    /// Takes over a TCP stream that was connected.
     ///
     /// # Errors
     /// If the socket is dead already.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(
-            &TcpKeepalive::new()
-                .with_time(KEEPALIVE_IDLE)
-                .with_interval(KEEPALIVE_INTERVAL)
-                .with_retries(KEEPALIVE_PROBES),
-        )?;
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        set_tcp_options(SockRef::from(&stream))?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// The same socket, watched by the runtime that this is called on.
+    ///
+    /// # Errors
+    /// If the system has no descriptor or cannot watch it.
+    pub fn attached_here(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => {
+                Detached::Tcp(stream.as_fd().try_clone_to_owned()?.into()).attach()
+            }
+            Self::Unix(stream) => {
+                Detached::Unix(stream.as_fd().try_clone_to_owned()?.into()).attach()
+            }
+        }
     }
 
     /// Makes the socket readable only when as many bytes have come, or the
@@ -94,6 +136,22 @@ impl Socket {
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
+}
+
+/// What every TCP socket gets. A listening one hands it down to those that are
+/// accepted on it, which saves six system calls each.
+///
+/// # Errors
+/// As the system.
+pub fn set_tcp_options(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES),
+    )?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 impl AsyncRead for Socket {

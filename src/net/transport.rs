@@ -114,6 +114,19 @@ impl Transport {
         }
     }
 
+    /// From now on the socket is watched by the runtime that this is called on.
+    ///
+    /// # Errors
+    /// If that cannot be; then it is watched as before.
+    pub fn attach_here(&mut self) -> io::Result<()> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &mut stream.socket,
+        };
+        *socket = socket.attached_here()?;
+        Ok(())
+    }
+
     /// Says that nothing more will come: `close_notify` and FIN. Everything
     /// taken must have been flushed.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -14,10 +14,15 @@
 //! capacity has just been lowered; nobody waits in a pool that has an idle
 //! connection; a ticket is granted once or abandoned.
 
+mod queues;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
+
+use crate::net::Worker;
+use queues::Queues;
 
 /// Connections that are opened side by side on one node.
 pub const MAX_OPENING: u32 = 16;
@@ -99,7 +104,7 @@ impl Counts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
     Session,
-    Pool(PoolId),
+    Pool(PoolId, Worker),
 }
 
 /// A session that waits, and the pool whose connections would do for it.
@@ -110,6 +115,12 @@ struct Arrival {
     place: Place,
     who: Who,
     at: Instant,
+}
+
+impl Arrival {
+    fn is_in(&self, pool: PoolId) -> bool {
+        matches!(self.who, Who::Pool(own, _) if own == pool)
+    }
 }
 
 /// A place in a queue: before those who have waited less long, here or
@@ -123,7 +134,7 @@ struct Place {
 #[derive(Debug, Default)]
 struct PoolCounts {
     idle: u32,
-    queue: VecDeque<Place>,
+    queues: Queues,
 }
 
 /// The counts of one node.
@@ -246,14 +257,20 @@ impl Ledger {
         self.counts.busy += 1;
     }
 
-    /// A client asks for a connection of a pool, which has waited since then,
-    /// perhaps for a primary.
-    pub fn lease(&mut self, pool: PoolId, since: Instant, now: Instant) -> Admission {
+    /// A client of a worker asks for a connection of a pool, which has waited
+    /// since then, perhaps for a primary.
+    pub fn lease(
+        &mut self,
+        pool: PoolId,
+        worker: Worker,
+        since: Instant,
+        now: Instant,
+    ) -> Admission {
         if self.pools.entry(pool).or_default().idle > 0 {
             self.lease_idle(pool);
             return Admission::Idle;
         }
-        if let Some((ticket, evict)) = self.queue(pool, since, now) {
+        if let Some((ticket, evict)) = self.queue(pool, worker, since, now) {
             return Admission::Wait(ticket, evict);
         }
         self.counts.opening += 1;
@@ -265,6 +282,7 @@ impl Ledger {
     pub fn queue(
         &mut self,
         pool: PoolId,
+        worker: Worker,
         since: Instant,
         now: Instant,
     ) -> Option<(Ticket, Option<PoolId>)> {
@@ -272,30 +290,32 @@ impl Ledger {
         if entry.idle > 0 || self.counts.waiting == 0 && self.may_open() {
             return None;
         }
-        let place = self.enqueue(Who::Pool(pool), since, now);
-        insert(&mut self.pools.entry(pool).or_default().queue, place, |queued| *queued);
+        let place = self.enqueue(Who::Pool(pool, worker), since, now);
+        self.pools.entry(pool).or_default().queues.insert(worker, place);
         Some((place.ticket, self.evict(Some(pool))))
     }
 
-    /// A lent connection comes back, clean.
-    pub fn give_back(&mut self, pool: PoolId, now: Instant) -> GivenBack {
+    /// A lent connection comes back, clean, which this worker watches.
+    pub fn give_back(&mut self, pool: PoolId, worker: Worker, now: Instant) -> GivenBack {
         let too_many = self.counts.used() > self.limits.capacity
             || self.counts.pooled() > self.limits.pool_size;
         if !too_many {
             let oldest = self.oldest();
-            let own = self.first_of(pool);
+            let own = self.first_of(pool, worker);
             match (own, oldest) {
                 (None, None) => return self.keep(pool),
                 (Some(own), Some(oldest))
-                    if oldest.place == own || now - oldest.at <= SWITCH_AFTER =>
+                    if oldest.place == own.1
+                        || oldest.is_in(pool)
+                        || now - oldest.at <= SWITCH_AFTER =>
                 {
-                    return self.hand(pool, own);
+                    return self.hand(own);
                 }
                 // Those who wait elsewhere are being made room for already.
                 (own, _) if self.counts.closing >= self.counts.waiting => {
                     return match own {
                         None => self.keep(pool),
-                        Some(own) => self.hand(pool, own),
+                        Some(own) => self.hand(own),
                     };
                 }
                 _ => {}
@@ -332,17 +352,14 @@ impl Ledger {
     /// Somebody waits no longer; whether he was still in the queue.
     pub fn abandon(&mut self, ticket: Ticket) -> bool {
         let left = leave(&mut self.sessions, |(waiting, _)| waiting.ticket == ticket)
-            || self
-                .pools
-                .values_mut()
-                .any(|pool| leave(&mut pool.queue, |waiting| waiting.ticket == ticket));
+            || self.pools.values_mut().any(|pool| pool.queues.remove(ticket));
         self.counts.waiting -= u32::from(left);
         left
     }
 
     /// Forgets a pool that has nothing and nobody.
     pub fn forget(&mut self, pool: PoolId) {
-        if self.pools.get(&pool).is_some_and(|p| p.idle == 0 && p.queue.is_empty()) {
+        if self.pools.get(&pool).is_some_and(|p| p.idle == 0 && p.queues.is_empty()) {
             self.pools.remove(&pool);
         }
     }
@@ -372,26 +389,31 @@ impl Ledger {
         GivenBack::Keep
     }
 
-    /// Whoever has waited longest of those for whom a pool's connections do.
-    fn first_of(&self, pool: PoolId) -> Option<Place> {
-        let queued = self.pools.get(&pool).and_then(|pool| pool.queue.front().copied());
-        queued.or_else(|| {
-            let session = self.sessions.iter().find(|(_, wanted)| *wanted == Some(pool));
-            session.map(|(place, _)| *place)
-        })
+    /// Who gets a connection of this pool, watched by this worker.
+    fn first_of(&self, pool: PoolId, worker: Worker) -> Option<(Who, Place)> {
+        let queued = self.pools.get(&pool).and_then(|pool| pool.queues.next(worker));
+        if let Some((worker, place)) = queued {
+            return Some((Who::Pool(pool, worker), place));
+        }
+        let session = self.sessions.iter().find(|(_, wanted)| *wanted == Some(pool));
+        session.map(|(place, _)| (Who::Session, *place))
     }
 
-    fn hand(&mut self, pool: PoolId, to: Place) -> GivenBack {
+    fn hand(&mut self, (who, to): (Who, Place)) -> GivenBack {
         self.counts.waiting -= 1;
-        if let Some(pool) = self.pools.get_mut(&pool)
-            && pool.queue.front() == Some(&to)
-        {
-            pool.queue.pop_front();
-            return GivenBack::Hand(to.ticket, Use::Busy);
+        match who {
+            Who::Pool(pool, worker) => {
+                if let Some(pool) = self.pools.get_mut(&pool) {
+                    pool.queues.pop(worker);
+                }
+                GivenBack::Hand(to.ticket, Use::Busy)
+            }
+            Who::Session => {
+                leave(&mut self.sessions, |(waiting, _)| *waiting == to);
+                self.change(Use::Busy, Use::Session);
+                GivenBack::Hand(to.ticket, Use::Session)
+            }
         }
-        leave(&mut self.sessions, |(waiting, _)| *waiting == to);
-        self.change(Use::Busy, Use::Session);
-        GivenBack::Hand(to.ticket, Use::Session)
     }
 
     /// The pool whose idle connection should be closed for the newest waiter,
@@ -411,11 +433,13 @@ impl Ledger {
         loop {
             let arrival = *self.arrivals.front()?;
             let first = match arrival.who {
-                Who::Session => self.sessions.front().map(|(place, _)| place),
-                Who::Pool(pool) => self.pools.get(&pool).and_then(|pool| pool.queue.front()),
+                Who::Session => self.sessions.front().map(|(place, _)| *place),
+                Who::Pool(pool, worker) => {
+                    self.pools.get(&pool).and_then(|pool| pool.queues.front(worker))
+                }
             };
             // The oldest of all is the oldest of its own queue, or was served.
-            if first == Some(&arrival.place) {
+            if first == Some(arrival.place) {
                 return Some(arrival);
             }
             self.arrivals.pop_front();
@@ -430,8 +454,8 @@ impl Ledger {
         }
         let oldest = self.oldest()?;
         match oldest.who {
-            Who::Pool(pool) if self.may_open() => {
-                self.pools.get_mut(&pool)?.queue.pop_front();
+            Who::Pool(pool, worker) if self.may_open() => {
+                self.pools.get_mut(&pool)?.queues.pop(worker);
                 self.counts.opening += 1;
                 self.counts.waiting -= 1;
                 Some((oldest.place.ticket, Use::Opening))

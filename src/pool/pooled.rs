@@ -13,6 +13,7 @@ use super::server::ServerConnection;
 use super::slots::Slot;
 use crate::auth::credential::Credential;
 use crate::directory::Tenure;
+use crate::net::Worker;
 use crate::state::reports::Reports;
 use crate::state::statements::ServerStatements;
 use crate::state::{Carried, Company};
@@ -113,6 +114,8 @@ pub struct Origin {
 pub struct PooledServer {
     server: ServerConnection,
     pool: PoolId,
+    /// Which worker watches its socket.
+    worker: Worker,
     /// The values of the reported settings on the server.
     pub reports: Reports,
     /// The reported settings as the connection began with them.
@@ -183,6 +186,7 @@ impl PooledServer {
         let lifetime = pooling.server_lifetime.map(|lifetime| lifetime.mul_f64(jitter));
         Box::new(Self {
             pool,
+            worker: Worker::here(),
             first_reports: reports.clone(),
             reports,
             carried: Carried::default(),
@@ -209,6 +213,21 @@ impl PooledServer {
     /// What it was like after its login, and the connection to compare.
     pub fn origin(&mut self) -> Option<(&Origin, &mut ServerConnection)> {
         self.origin.as_deref().map(|origin| (origin, &mut self.server))
+    }
+
+    /// Which worker watches it: where its clients are served soonest.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        self.worker
+    }
+
+    /// Brings it to the worker that this is called on. Where the system does not
+    /// let it, it is watched from afar.
+    pub fn come_here(&mut self) {
+        let here = Worker::here();
+        if self.worker != here && self.server.connection().attach_here().is_ok() {
+            self.worker = here;
+        }
     }
 
     /// It is lent to a client: one in so many times it will be audited.

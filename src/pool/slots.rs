@@ -3,6 +3,7 @@
 //!
 //! A mutex is held for the time of a few counts, never across an await.
 
+mod idle;
 mod lending;
 mod pools;
 mod slot;
@@ -16,10 +17,11 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::ledger::{Counts, Ledger, Limits, PoolId};
-use super::pooled::{PoolKey, PooledServer};
+use super::pooled::PoolKey;
 use super::trial::{Trial, Trials};
 use crate::directory::Node;
 use crate::domain::{NodeAddress, ServiceName};
+use idle::Idle;
 pub use lending::Leased;
 use pools::Pool;
 pub use pools::Spare;
@@ -62,8 +64,7 @@ struct State {
     pools: FxHashMap<PoolId, Pool>,
     last_id: u32,
     /// Idle connections, the one used last at the end.
-    #[allow(clippy::vec_box, reason = "they go from client to client as one pointer")]
-    idle: FxHashMap<PoolId, Vec<Box<PooledServer>>>,
+    idle: FxHashMap<PoolId, Idle>,
     waiters: Cells,
     /// Pools whose role may not log in with their credential any more.
     retired: HashSet<PoolId>,

@@ -5,17 +5,17 @@
 //! the way of everybody, and has come over a unix socket.
 
 use std::io;
-use std::os::unix::net::UnixStream as Pair;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::{Arrived, FrontDoor, serve};
 use crate::domain::{ClientAddress, PoolMode};
-use crate::net::{Listener, Socket};
+use crate::net::socket::Detached;
+use crate::net::{Listener, Socket, Worker};
 use crate::shutdown::Phase;
 
 /// After an error of `accept()`: long enough not to spin, short enough not to
@@ -63,7 +63,7 @@ async fn accept_all(door: Arc<FrontDoor>, listener: Listener, mode: PoolMode) {
         let Ok(permit) = Arc::clone(&door.descriptors.0).acquire_owned().await else {
             return;
         };
-        let (socket, peer) = match listener.accept().await {
+        let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 report(&door, &error);
@@ -71,13 +71,38 @@ async fn accept_all(door: Arc<FrontDoor>, listener: Listener, mode: PoolMode) {
                 continue;
             }
         };
-        begin(&door, (socket, peer), mode, permit);
+        let (socket, peer) = accepted;
+        begin(&door, (Accepted::Here(socket), peer), mode, permit);
+    }
+}
+
+/// A client's socket, and who watches it.
+enum Accepted {
+    Here(Socket),
+    ByNobody(Detached),
+}
+
+impl Accepted {
+    /// Watched by nobody, if it is for another worker than this.
+    fn bound_for(self, worker: Worker) -> io::Result<Self> {
+        match self {
+            Self::Here(socket) if worker != Worker::here() => socket.detach().map(Self::ByNobody),
+            accepted => Ok(accepted),
+        }
+    }
+
+    /// Watched by the worker that this is called on.
+    fn arrive(self) -> io::Result<Socket> {
+        match self {
+            Self::Here(socket) => Ok(socket),
+            Self::ByNobody(socket) => socket.attach(),
+        }
     }
 }
 
 fn begin(
     door: &Arc<FrontDoor>,
-    (socket, peer): (Socket, ClientAddress),
+    (socket, peer): (Accepted, ClientAddress),
     listener: PoolMode,
     permit: OwnedSemaphorePermit,
 ) {
@@ -87,25 +112,26 @@ fn begin(
         return;
     };
     let door = Arc::clone(door);
-    tokio::spawn(async move {
+    let place = door.workers.assign();
+    let Ok(socket) = socket.bound_for(place.worker()) else { return };
+    place.runtime().spawn(async move {
+        let Ok(socket) = socket.arrive() else { return };
         serve(door, Arrived { socket, peer, listener, stranger }).await;
-        drop(permit);
+        drop((permit, place));
     });
 }
 
-/// Brings in a client of this process. Must be called on the data path's
-/// runtime; the client's end of the socket does not block.
+/// Brings in a client of this process; its end of the socket does not block.
 ///
 /// # Errors
 /// As the system; `WouldBlock` if there are descriptors for nobody more.
-pub fn bring_in(door: &Arc<FrontDoor>, mode: PoolMode) -> io::Result<Pair> {
+pub fn bring_in(door: &Arc<FrontDoor>, mode: PoolMode) -> io::Result<UnixStream> {
     let permit = Arc::clone(&door.descriptors.0).try_acquire_owned();
     let permit = permit.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
-    let (ours, theirs) = Pair::pair()?;
+    let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
-    let socket = Socket::Unix(UnixStream::from_std(ours)?);
-    begin(door, (socket, ClientAddress::Local), mode, permit);
+    begin(door, (Accepted::ByNobody(Detached::Unix(ours)), ClientAddress::Local), mode, permit);
     Ok(theirs)
 }
 

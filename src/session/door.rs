@@ -25,6 +25,7 @@ use crate::upstream::Dialer;
 
 use super::accept::Descriptors;
 use super::cancel::CancelTarget;
+use super::workers::Workers;
 
 /// The data path's handles.
 pub struct FrontDoor {
@@ -62,6 +63,8 @@ pub struct FrontDoor {
     pub guesses: Guesses,
     /// Clients that wait for somebody to serve them.
     pub held: Held,
+    /// The threads that serve them.
+    pub workers: Workers,
 }
 
 /// The settings that sessions read, replaced whole by a reload.

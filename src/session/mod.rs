@@ -26,6 +26,7 @@ pub mod reuse;
 pub mod stakes;
 pub mod standing;
 pub mod sweep;
+pub mod workers;
 
 use std::sync::Arc;
 

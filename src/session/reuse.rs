@@ -154,6 +154,7 @@ async fn revive(mut server: Box<PooledServer>) -> Option<(Lent, BytesMut)> {
     if !is_silent(&mut server) {
         return None;
     }
+    server.come_here();
     let (origin, connection) = server.origin()?;
     let compared = timeout(ANSWER_WITHIN, origin.likeness.is_true(connection.connection())).await;
     let greeting = BytesMut::from(&origin.greeting[..]);

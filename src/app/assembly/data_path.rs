@@ -21,6 +21,7 @@ use crate::pool::roles::follow_roles;
 use crate::pool::spares::Opener;
 use crate::session::FrontDoor;
 use crate::session::accept::{Descriptors, accept};
+use crate::session::workers::Workers;
 use crate::upstream::Dialer;
 
 /// Sockets of the client ports may be used by everybody on the host, as
@@ -77,6 +78,7 @@ pub(super) fn assemble(
         strangers: crate::admission::Strangers::default(),
         guesses: crate::session::door::Guesses::default(),
         held,
+        workers: Workers::new(runtimes.workers().cloned()),
     };
     Ok((Arc::new(door), management))
 }

@@ -57,7 +57,7 @@ pub(super) fn serve(
         .map_err(|error| Failure::new(error.to_string()))?;
     let pauses = Pauses::new(Arc::clone(&door.directory), catalog.cloned());
     let planner = planner(settings, door, management, pauses);
-    let drills = drills(&planner, door, reloader, runtimes);
+    let drills = drills(&planner, door, reloader);
     let api = platform::api(settings, door, management, reloader, catalog, drills, runtime)?;
     if let Some(address) = settings.admin.listen {
         let listener = bind(address, "admin.listen")?;
@@ -158,20 +158,12 @@ fn carry_out(planner: Planner) -> CarryOut {
     })
 }
 
-fn drills(
-    planner: &Planner,
-    door: &Arc<FrontDoor>,
-    reloader: &Arc<Reloader>,
-    runtimes: &Runtimes,
-) -> Arc<Drills> {
-    let (entered, data) = (Arc::clone(door), runtimes.data().clone());
+fn drills(planner: &Planner, door: &Arc<FrontDoor>, reloader: &Arc<Reloader>) -> Arc<Drills> {
+    let entered = Arc::clone(door);
     let reloader = Arc::clone(reloader);
     Arc::new(Drills {
         planner: planner.clone(),
-        enter: Arc::new(move || {
-            let _context = data.enter();
-            bring_in(&entered, PoolMode::Transaction)
-        }),
+        enter: Arc::new(move || bring_in(&entered, PoolMode::Transaction)),
         canaries: Box::new(move |service| reloader.canary(service)),
         metrics: door.metrics.clone(),
         under_way: Arc::default(),

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+const HERE: Worker = Worker(0);
 const A: PoolId = PoolId(1);
 const B: PoolId = PoolId(2);
 
@@ -20,6 +21,27 @@ fn ticket(admission: Admission) -> Ticket {
         Admission::Wait(ticket, _) => ticket,
         other => panic!("{other:?}"),
     }
+}
+
+/// A connection goes to who waits where it is watched; but nobody elsewhere
+/// waits much longer for it.
+#[test]
+fn c07_another_worker_is_passed_by_for_a_moment_only() {
+    let start = Instant::now();
+    let (here, there) = (Worker(0), Worker(1));
+    let after = |millis| start + Duration::from_millis(millis);
+    let mut ledger = ledger(1);
+    assert_eq!(ledger.lease(A, here, start, start), Admission::Granted);
+    ledger.change(Use::Opening, Use::Busy);
+    let elsewhere = ticket(ledger.lease(A, there, after(0), after(0)));
+    let own = ticket(ledger.lease(A, here, after(4), after(4)));
+    let late = ticket(ledger.lease(A, here, after(6), after(6)));
+    let own_again = ticket(ledger.lease(A, here, after(7), after(7)));
+    assert_eq!(ledger.give_back(A, here, after(50)), GivenBack::Hand(own, Use::Busy));
+    assert_eq!(ledger.give_back(A, here, after(60)), GivenBack::Hand(elsewhere, Use::Busy));
+    assert_eq!(ledger.give_back(A, there, after(70)), GivenBack::Hand(late, Use::Busy));
+    assert!(ledger.abandon(own_again));
+    assert_eq!(ledger.give_back(A, there, after(80)), GivenBack::Keep);
 }
 
 #[test]
@@ -54,16 +76,16 @@ fn a_sessions_connection_goes_to_the_oldest_session_that_it_does_for() {
     ledger.change(Use::Session, Use::Closing);
     let first = ticket(ledger.admit_session(Some(A), now, now));
     ledger.change(Use::Closing, Use::Busy);
-    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(first, Use::Session));
+    assert_eq!(ledger.give_back(A, HERE, now), GivenBack::Hand(first, Use::Session));
     assert_eq!(ledger.admit_session(Some(A), now, now), Admission::Full);
     ledger.change(Use::Session, Use::Busy);
-    assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
+    assert_eq!(ledger.give_back(A, HERE, now), GivenBack::Keep);
     let other = ticket(ledger.admit_session(Some(B), now, now));
     assert_eq!((ledger.counts().idle, ledger.counts().closing), (0, 1));
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(other, Use::Session)]);
     ledger.change(Use::Session, Use::Busy);
-    assert_eq!(ledger.give_back(B, now), GivenBack::Keep);
+    assert_eq!(ledger.give_back(B, HERE, now), GivenBack::Keep);
     assert_eq!(ledger.admit_session(Some(B), now, now), Admission::Idle);
     assert_eq!((ledger.counts().session, ledger.counts().used()), (1, 1));
 }
@@ -71,14 +93,14 @@ fn a_sessions_connection_goes_to_the_oldest_session_that_it_does_for() {
 #[test]
 fn a_connection_goes_to_the_oldest_of_its_pool() {
     let (mut ledger, now) = (ledger(1), Instant::now());
-    assert_eq!(ledger.lease(A, now, now), Admission::Granted);
+    assert_eq!(ledger.lease(A, HERE, now, now), Admission::Granted);
     ledger.change(Use::Opening, Use::Busy);
-    let first = ticket(ledger.lease(A, now, now));
-    let second = ticket(ledger.lease(A, now, now));
-    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(first, Use::Busy));
-    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(second, Use::Busy));
-    assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
-    assert_eq!(ledger.lease(A, now, now), Admission::Idle);
+    let first = ticket(ledger.lease(A, HERE, now, now));
+    let second = ticket(ledger.lease(A, HERE, now, now));
+    assert_eq!(ledger.give_back(A, HERE, now), GivenBack::Hand(first, Use::Busy));
+    assert_eq!(ledger.give_back(A, HERE, now), GivenBack::Hand(second, Use::Busy));
+    assert_eq!(ledger.give_back(A, HERE, now), GivenBack::Keep);
+    assert_eq!(ledger.lease(A, HERE, now, now), Admission::Idle);
 }
 
 /// Decision 32: who was held longest is served first, whoever asked first.
@@ -86,12 +108,12 @@ fn a_connection_goes_to_the_oldest_of_its_pool() {
 fn who_has_waited_longest_elsewhere_is_served_first() {
     let (mut ledger, start) = (ledger(1), Instant::now());
     let held = |seconds| start.checked_sub(Duration::from_secs(seconds)).unwrap();
-    ledger.lease(A, start, start);
+    ledger.lease(A, HERE, start, start);
     ledger.change(Use::Opening, Use::Busy);
-    let young = ticket(ledger.lease(A, held(1), start));
+    let young = ticket(ledger.lease(A, HERE, held(1), start));
     let session = ticket(ledger.admit_session(None, held(2), start));
-    let old = ticket(ledger.lease(B, held(3), start));
-    let younger = ticket(ledger.lease(A, held(0), start));
+    let old = ticket(ledger.lease(B, HERE, held(3), start));
+    let younger = ticket(ledger.lease(A, HERE, held(0), start));
     ledger.release(Use::Busy);
     assert_eq!(ledger.grants(), [(old, Use::Opening)]);
     ledger.release(Use::Opening);
@@ -105,18 +127,18 @@ fn who_has_waited_longest_elsewhere_is_served_first() {
 #[test]
 fn c07_whoever_waits_longest_is_overtaken_for_25_ms_only() {
     let (mut ledger, start) = (ledger(1), Instant::now());
-    ledger.lease(A, start, start);
+    ledger.lease(A, HERE, start, start);
     ledger.change(Use::Opening, Use::Busy);
-    let other = ticket(ledger.lease(B, start, start));
-    let own = ticket(ledger.lease(A, start, start));
-    let again = ticket(ledger.lease(A, start, start));
-    assert_eq!(ledger.give_back(A, start + SWITCH_AFTER), GivenBack::Hand(own, Use::Busy));
+    let other = ticket(ledger.lease(B, HERE, start, start));
+    let own = ticket(ledger.lease(A, HERE, start, start));
+    let again = ticket(ledger.lease(A, HERE, start, start));
+    assert_eq!(ledger.give_back(A, HERE, start + SWITCH_AFTER), GivenBack::Hand(own, Use::Busy));
     let late = start + SWITCH_AFTER + Duration::from_millis(1);
-    assert_eq!(ledger.give_back(A, late), GivenBack::Close);
+    assert_eq!(ledger.give_back(A, HERE, late), GivenBack::Close);
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(other, Use::Opening)]);
     ledger.change(Use::Opening, Use::Busy);
-    assert_eq!(ledger.give_back(B, late), GivenBack::Close);
+    assert_eq!(ledger.give_back(B, HERE, late), GivenBack::Close);
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(again, Use::Opening)]);
 }
@@ -124,14 +146,16 @@ fn c07_whoever_waits_longest_is_overtaken_for_25_ms_only() {
 #[test]
 fn an_idle_connection_of_another_pool_makes_room() {
     let (mut ledger, now) = (ledger(1), Instant::now());
-    ledger.lease(A, now, now);
+    ledger.lease(A, HERE, now, now);
     ledger.change(Use::Opening, Use::Busy);
-    assert_eq!(ledger.give_back(A, now), GivenBack::Keep);
-    let Admission::Wait(waiting, Some(A)) = ledger.lease(B, now, now) else { panic!("evicts") };
+    assert_eq!(ledger.give_back(A, HERE, now), GivenBack::Keep);
+    let Admission::Wait(waiting, Some(A)) = ledger.lease(B, HERE, now, now) else {
+        panic!("evicts")
+    };
     ledger.release(Use::Closing);
     assert_eq!(ledger.grants(), [(waiting, Use::Opening)]);
     ledger.change(Use::Opening, Use::Busy);
-    ledger.give_back(B, now);
+    ledger.give_back(B, HERE, now);
     let Admission::Wait(session, Some(B)) = ledger.admit_session(None, now, now) else {
         panic!("evicts")
     };
@@ -143,7 +167,7 @@ fn an_idle_connection_of_another_pool_makes_room() {
 fn pins_and_sessions_are_not_waited_for_by_sessions() {
     let (mut ledger, now) = (ledger(2), Instant::now());
     ledger.admit_session(None, now, now);
-    ledger.lease(A, now, now);
+    ledger.lease(A, HERE, now, now);
     ledger.change(Use::Opening, Use::Busy);
     ledger.change(Use::Busy, Use::Pinned);
     assert_eq!(ledger.admit_session(None, now, now), Admission::Full);
@@ -156,8 +180,8 @@ fn the_pools_keep_to_their_size_and_sessions_leave_the_reserve() {
     let mut ledger = Ledger::default();
     ledger.set_limits(Limits { capacity: 4, pool_size: 1, pooled_reserve: 1 });
     let now = Instant::now();
-    assert_eq!(ledger.lease(A, now, now), Admission::Granted);
-    let waiting = ticket(ledger.lease(A, now, now));
+    assert_eq!(ledger.lease(A, HERE, now, now), Admission::Granted);
+    let waiting = ticket(ledger.lease(A, HERE, now, now));
     // Somebody waits already, so sessions queue behind him: one, as one
     // connection is coming back.
     let session = ticket(ledger.admit_session(None, now, now));
@@ -165,16 +189,16 @@ fn the_pools_keep_to_their_size_and_sessions_leave_the_reserve() {
     // A free slot is no use to the pool, so it is to the session.
     assert_eq!(ledger.grants(), [(session, Use::Session)]);
     ledger.change(Use::Opening, Use::Busy);
-    assert_eq!(ledger.give_back(A, now), GivenBack::Hand(waiting, Use::Busy));
+    assert_eq!(ledger.give_back(A, HERE, now), GivenBack::Hand(waiting, Use::Busy));
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Session(Option<u32>),
-    Lease(u32),
+    Lease(u32, Worker),
     Open,
     OpenFails,
-    GiveBack(u32, u64),
+    GiveBack(u32, Worker, u64),
     Lose,
     SessionEnds,
     Closed,
@@ -183,13 +207,18 @@ enum Step {
     Limits(u32, u32),
 }
 
+fn worker() -> impl Strategy<Value = Worker> {
+    (0u16..2).prop_map(Worker)
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => prop::option::of(3u32..5).prop_map(Step::Session),
-        4 => (0u32..3).prop_map(Step::Lease),
+        4 => ((0u32..3), worker()).prop_map(|(pool, worker)| Step::Lease(pool, worker)),
         3 => Just(Step::Open),
         1 => Just(Step::OpenFails),
-        4 => ((0u32..5), (0u64..60)).prop_map(|(pool, ms)| Step::GiveBack(pool, ms)),
+        4 => ((0u32..5), worker(), (0u64..60))
+            .prop_map(|(pool, worker, ms)| Step::GiveBack(pool, worker, ms)),
         1 => Just(Step::Lose),
         2 => Just(Step::SessionEnds),
         3 => Just(Step::Closed),
@@ -269,7 +298,7 @@ proptest! {
                     }
                     Admission::Full => {}
                 },
-                Step::Lease(pool) => match ledger.lease(PoolId(pool), now, now) {
+                Step::Lease(pool, worker) => match ledger.lease(PoolId(pool), worker, now, now) {
                     Admission::Idle => {
                         *world.idle.get_mut(&pool).unwrap() -= 1;
                         *world.busy.entry(pool).or_default() += 1;
@@ -290,9 +319,9 @@ proptest! {
                     world.opening.remove(0);
                     ledger.release(Use::Opening);
                 }
-                Step::GiveBack(pool, ms) if world.busy.get(&pool).is_some_and(|n| *n > 0) => {
+                Step::GiveBack(pool, worker, ms) if world.busy.get(&pool).is_some_and(|n| *n > 0) => {
                     now += Duration::from_millis(ms);
-                    match ledger.give_back(PoolId(pool), now) {
+                    match ledger.give_back(PoolId(pool), worker, now) {
                         GivenBack::Hand(ticket, used_as) => {
                             let at = world.waiting.iter().position(|(t, _)| *t == ticket).unwrap();
                             let (_, waiter) = world.waiting.remove(at);

@@ -5,7 +5,8 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use super::waiting::{Grant, Waiting};
-use super::{NodeSlots, Refused, Slot, State};
+use super::{Idle, NodeSlots, Refused, Slot, State};
+use crate::net::Worker;
 use crate::pool::ledger::{Admission, GivenBack, Ledger, Limits, PoolId, Ticket, Use};
 use crate::pool::pooled::PooledServer;
 
@@ -26,10 +27,11 @@ impl NodeSlots {
     /// If the ledger and the connections disagreed.
     #[must_use]
     pub fn lease(self: &Arc<Self>, pool: PoolId, since: Instant) -> Leased {
+        let here = Worker::here();
         let mut state = self.lock();
-        match state.ledger.lease(pool, since, Instant::now()) {
+        match state.ledger.lease(pool, here, since, Instant::now()) {
             Admission::Idle => {
-                let server = state.idle.get_mut(&pool).and_then(Vec::pop);
+                let server = state.idle.get_mut(&pool).and_then(|idle| idle.take(here));
                 drop(state);
                 let mut server = server.expect("the ledger counts the idle connections");
                 server.slot().counted_as(Use::Busy);
@@ -48,7 +50,7 @@ impl NodeSlots {
     #[must_use]
     pub fn queue(self: &Arc<Self>, pool: PoolId, now: Instant) -> Option<Waiting> {
         let mut state = self.lock();
-        let (ticket, evict) = state.ledger.queue(pool, now, now)?;
+        let (ticket, evict) = state.ledger.queue(pool, Worker::here(), now, now)?;
         Some(self.wait(state, ticket, evict))
     }
 
@@ -56,7 +58,7 @@ impl NodeSlots {
     #[must_use]
     pub fn lease_idle(&self, pool: PoolId) -> Option<Box<PooledServer>> {
         let mut state = self.lock();
-        let mut server = state.idle.get_mut(&pool)?.pop()?;
+        let mut server = state.idle.get_mut(&pool)?.take(Worker::here())?;
         state.ledger.lease_idle(pool);
         server.slot().counted_as(Use::Busy);
         Some(server)
@@ -72,7 +74,7 @@ impl NodeSlots {
             // The closer sees to it.
             return drop(server);
         }
-        match state.ledger.give_back(pool, now) {
+        match state.ledger.give_back(pool, server.worker(), now) {
             GivenBack::Hand(ticket, used_as) => {
                 server.slot().counted_as(used_as);
                 state.waiters.deliver(ticket, Grant::Connection(server));
@@ -80,7 +82,7 @@ impl NodeSlots {
             GivenBack::Keep => {
                 server.slot().counted_as(Use::Idle);
                 server.idle_since = now;
-                state.idle.entry(pool).or_default().push(server);
+                state.idle.entry(pool).or_default().put(server);
             }
             GivenBack::Close => {
                 server.slot().counted_as(Use::Closing);
@@ -103,8 +105,7 @@ impl NodeSlots {
         let mut state = self.lock();
         let State { ledger, idle, .. } = &mut *state;
         for (pool, servers) in idle.iter_mut() {
-            let gone = servers.extract_if(.., |server| unwanted(server));
-            for mut server in gone {
+            for mut server in servers.extract(&mut unwanted) {
                 ledger.close_idle(*pool);
                 server.slot().counted_as(Use::Closing);
                 server.uncount();
@@ -130,7 +131,7 @@ impl NodeSlots {
             Admission::Wait(ticket, evict) => Ok(Leased::Later(self.wait(state, ticket, evict))),
             Admission::Full => Err(Refused { counts: state.ledger.counts() }),
             Admission::Idle => {
-                let idle = pool.and_then(|pool| state.idle.get_mut(&pool)?.pop());
+                let idle = pool.and_then(|pool| state.idle.get_mut(&pool)?.take(Worker::here()));
                 drop(state);
                 let mut server = idle.expect("the ledger counts the idle connections");
                 server.slot().counted_as(Use::Session);
@@ -148,7 +149,8 @@ impl NodeSlots {
         evict: Option<PoolId>,
     ) -> Waiting {
         let waiting = Waiting::new(self, &mut state.waiters, ticket, Instant::now());
-        let victim = evict.and_then(|pool| state.idle.get_mut(&pool)).map(|idle| idle.remove(0));
+        let idle = evict.and_then(|pool| state.idle.get_mut(&pool));
+        let victim = idle.and_then(Idle::take_oldest);
         self.hand_out(&mut state);
         drop(state);
         if let Some(mut victim) = victim {

@@ -18,6 +18,7 @@ impl Relay {
     pub(super) fn begin(&mut self, mut server: Box<PooledServer>) {
         self.pending.conversation.begin_again();
         self.pending.stakes.begin();
+        server.come_here();
         server.lend();
         self.server = Some(server);
     }
