@@ -46,7 +46,7 @@ impl Listener {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
-        set_tcp_options(SockRef::from(&socket))?;
+        set_tcp_options(&SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::from(address))?;
         socket.listen(BACKLOG)?;

@@ -77,7 +77,7 @@ impl Socket {
     /// # Errors
     /// If the socket is dead already.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
-        set_tcp_options(SockRef::from(&stream))?;
+        set_tcp_options(&SockRef::from(&stream))?;
         Ok(Self::Tcp(stream))
     }
 
@@ -143,7 +143,7 @@ impl Socket {
 ///
 /// # Errors
 /// As the system.
-pub fn set_tcp_options(socket: SockRef<'_>) -> io::Result<()> {
+pub fn set_tcp_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()

@@ -180,6 +180,7 @@ impl PooledServer {
     }
 
     fn of(mut server: ServerConnection, pool: PoolId, reports: Reports, jitter: f64) -> Box<Self> {
+        let schema = server.slot().node().schema().clone();
         let counted = server.slot().node().counted(pool);
         let pooling = server.node().pooling;
         let idle_since = Instant::now();
@@ -193,7 +194,7 @@ impl PooledServer {
             clients: Company::default(),
             lent: 0,
             audit_due: false,
-            statements: ServerStatements::new(pooling.max_prepared_statements),
+            statements: ServerStatements::new(pooling.max_prepared_statements, schema),
             expires: lifetime.map(|lifetime| idle_since + lifetime),
             idle_timeout: pooling.server_idle_timeout,
             idle_since,

@@ -21,6 +21,7 @@ use super::pooled::PoolKey;
 use super::trial::{Trial, Trials};
 use crate::directory::Node;
 use crate::domain::{NodeAddress, ServiceName};
+use crate::state::schema::SchemaAge;
 use idle::Idle;
 pub use lending::Leased;
 use pools::Pool;
@@ -55,6 +56,7 @@ pub struct NodeSlots {
     /// A server let a role in without a password.
     unproven: AtomicBool,
     trials: Arc<Trials>,
+    schema: SchemaAge,
 }
 
 #[derive(Debug, Default)]
@@ -206,6 +208,12 @@ impl NodeSlots {
     /// True once.
     pub(super) fn is_first_unproven(&self) -> bool {
         !self.unproven.swap(true, Ordering::Relaxed)
+    }
+
+    /// How old the schema on the node is, as far as Postern has seen it change.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaAge {
+        &self.schema
     }
 
     /// The right to try a login on the node: at once, unless it is in trouble.

@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn compare(carried: &Carried, columns: [Option<&str>; 4], held: [&str; 5]) -> String {
-        let statements = ServerStatements::new(1);
+        let statements = ServerStatements::new(1, crate::state::schema::SchemaAge::default());
         let belief = Belief { login: b"me", carried, statements: &statements };
         let all: Vec<_> = columns.into_iter().chain(held.map(Some)).collect();
         differences(&row(&all), &belief).join(",")
@@ -205,7 +205,7 @@ mod tests {
             compare(&carried(&[]), other, ["t", "f", "f", "t", "f"]),
             "session_authorization,prepared statements,listen,advisory_lock"
         );
-        let statements = ServerStatements::new(1);
+        let statements = ServerStatements::new(1, crate::state::schema::SchemaAge::default());
         let nothing = Belief { login: b"", carried: &carried(&[]), statements: &statements };
         assert_eq!(differences(b"\0", &nothing), ["answer"]);
     }

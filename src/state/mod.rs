@@ -31,6 +31,7 @@ pub mod look;
 mod prefilter;
 pub mod reading;
 pub mod reports;
+pub mod schema;
 mod settings;
 pub mod statement_commands;
 pub mod statements;

@@ -14,6 +14,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use super::look::Look;
+use super::schema::SchemaAge;
 
 /// Begins every shared name.
 pub const SHARED_PREFIX: &str = "postern_";
@@ -52,14 +53,22 @@ pub struct Meaning {
 }
 
 impl Statement {
-    /// A statement with this definition, prepared while `meaning` holds; `own`
-    /// sets it apart from equal ones of other clients for good.
+    /// A statement with this definition, prepared while `meaning` holds, after
+    /// so many changes of the schema; `own` sets it apart from equal ones of
+    /// other clients for good.
     #[must_use]
-    pub fn new(definition: &[u8], meaning: &Meaning, own: bool, look: Option<Box<Look>>) -> Self {
+    pub fn new(
+        definition: &[u8],
+        meaning: &Meaning,
+        schema: u64,
+        own: bool,
+        look: Option<Box<Look>>,
+    ) -> Self {
         let length = (definition.len() as u64).to_be_bytes();
         let owner = if own { meaning.own } else { StatementId::default() };
         let literals = may_hold_literals(definition).then_some(meaning.literals);
-        let id = hash(&[&length, definition, &literals.unwrap_or_default(), &owner]);
+        let schema = schema.to_be_bytes();
+        let id = hash(&[&length, definition, &literals.unwrap_or_default(), &owner, &schema]);
         Self { id, definition: Bytes::copy_from_slice(definition), look, literals }
     }
 
@@ -226,6 +235,8 @@ pub struct ServerStatements {
     most: usize,
     /// Whose unnamed statement is there.
     pub unnamed: Option<Unnamed>,
+    /// How old the schema of its node is.
+    pub schema: SchemaAge,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -237,10 +248,11 @@ struct Use {
 }
 
 impl ServerStatements {
-    /// An empty connection that may keep this many.
+    /// An empty connection that may keep this many, to a node whose schema is as
+    /// old as this says.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { there: HashMap::new(), uses: 0, most: most.max(1), unnamed: None }
+    pub fn new(most: usize, schema: SchemaAge) -> Self {
+        Self { there: HashMap::new(), uses: 0, most: most.max(1), unnamed: None, schema }
     }
 
     /// Whether a statement is there to be used; counts as a use of it.
@@ -330,7 +342,7 @@ mod tests {
         let german = Meaning { literals: [1; 16], ..Meaning::default() };
         let other = Meaning { own: [2; 16], ..Meaning::default() };
         let id = |definition: &[u8], meaning: &Meaning, own| {
-            Statement::new(definition, meaning, own, None).id(meaning)
+            Statement::new(definition, meaning, 0, own, None).id(meaning)
         };
         let (text, plain) = (b"SELECT $1, ''\0\0\x01\0\0\0\x17", &Meaning::default());
         assert_eq!(id(text, plain, false), id(text, plain, false));
@@ -346,18 +358,18 @@ mod tests {
         let tenant = Meaning { names: [4; 16], ..plain };
         let open = Meaning { is_unsettled: true, ..plain };
         let german = Meaning { literals: [1; 16], ..plain };
-        let statement = Statement::new(b"SELECT 'x'\0\0\0", &plain, false, None);
+        let statement = Statement::new(b"SELECT 'x'\0\0\0", &plain, 0, false, None);
         let ids = [plain, tenant, open, german].map(|meaning| statement.id(&meaning));
         for (at, id) in ids.iter().enumerate() {
             assert!(!ids[..at].contains(id), "{at}");
         }
-        let bare = Statement::new(b"SELECT 1\0\0\0", &plain, false, None);
+        let bare = Statement::new(b"SELECT 1\0\0\0", &plain, 0, false, None);
         assert_eq!(bare.id(&plain), bare.id(&german));
     }
 
     #[test]
     fn d12_the_least_recently_used_is_evicted() {
-        let mut server = ServerStatements::new(2);
+        let mut server = ServerStatements::new(2, SchemaAge::default());
         let [a, b, c] = [[1; 16], [2; 16], [3; 16]];
         server.insert(a);
         server.insert(b);
@@ -371,7 +383,7 @@ mod tests {
     fn a_clients_statements_are_bounded() {
         let mut client = ClientStatements::default();
         let statement =
-            Arc::new(Statement::new(&vec![b'x'; 1 << 20], &Meaning::default(), false, None));
+            Arc::new(Statement::new(&vec![b'x'; 1 << 20], &Meaning::default(), 0, false, None));
         for n in 0..15u8 {
             client.insert(Bytes::from(vec![n]), Arc::clone(&statement)).unwrap();
         }

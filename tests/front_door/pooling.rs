@@ -304,6 +304,34 @@ fn d22_a_changed_table_is_seen_after_one_error_at_most() {
     assert_eq!(kinds(&second), "2CZ");
 }
 
+/// PostgreSQL analyses a statement when it is parsed, so one that was parsed
+/// before the table has changed is no answer to a Parse behind it.
+#[test]
+fn d11_a_parse_behind_a_change_of_the_schema_is_analysed_anew() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    let types = |client: &mut Raw, name: &str| -> Vec<u8> {
+        let text = "INSERT INTO changing VALUES ($1)";
+        let answer = send(client, &[parse(name, text), describe(name), sync()]);
+        answer.into_iter().find(|message| message.kind == b't').expect("its parameters").body
+    };
+    let of_type = |oid: u32| [&1u16.to_be_bytes()[..], &oid.to_be_bytes()].concat();
+    run(&mut one, "CREATE TABLE changing (v integer)");
+    assert_eq!(types(&mut one, "first"), of_type(23));
+    run(&mut two, "ALTER TABLE changing ALTER v TYPE text");
+    assert_eq!(types(&mut one, "second"), of_type(25));
+    assert_eq!(types(&mut two, "first"), of_type(25));
+    run(&mut two, "BEGIN");
+    run(&mut two, "ALTER TABLE changing ALTER v TYPE boolean USING false");
+    assert_eq!(types(&mut two, "inside"), of_type(16));
+    run(&mut two, "ROLLBACK");
+    assert_eq!(types(&mut one, "third"), of_type(25));
+    assert_eq!(types(&mut two, "behind"), of_type(25));
+    run(&mut one, "DO $$ BEGIN EXECUTE 'ALTER TABLE changing ADD w text'; END $$");
+    run(&mut one, "ALTER TABLE changing ALTER v TYPE date USING now()");
+    assert_eq!(types(&mut two, "last"), of_type(1082));
+}
+
 #[test]
 fn the_unnamed_statement_belongs_to_its_client() {
     let stage = narrow();

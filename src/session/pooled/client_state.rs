@@ -68,6 +68,8 @@ pub struct Doubts {
     pub pins_moved: bool,
     /// Something failed or was rolled back.
     pub undone: bool,
+    /// The schema, by a transaction that is not over.
+    pub schema: bool,
 }
 
 impl ClientState {

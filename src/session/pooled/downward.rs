@@ -10,9 +10,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::client_state::ClientState;
 use super::expected::Reply;
 use super::pending::Exchange;
+use crate::state::schema::may_change_schema;
 use crate::state::statements::find_shared_name;
 use crate::state::{PinReason, Pins};
 use crate::wire::answer::{self, Severity};
+use crate::wire::conversation::TransactionStatus;
 use crate::wire::frame::{HEADER, Head, declared_length, put_message};
 use crate::wire::login::{error_field, is_fatal};
 
@@ -190,6 +192,13 @@ impl Downward {
             b'E' => error(group, body, exchange),
             b'Z' => {
                 exchange.expected.ready(group);
+                if exchange.client.doubts.schema
+                    && exchange.conversation.status() == TransactionStatus::Idle
+                {
+                    // What others have parsed meanwhile was analysed by the old one.
+                    exchange.client.doubts.schema = false;
+                    exchange.statements.schema.changed();
+                }
                 Verdict::Forward
             }
             _ => Verdict::Forward,
@@ -247,6 +256,10 @@ fn silent_report(body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
 /// What the client has sent since is not thrown away with it: so long as more
 /// is under way, its names stay, and so does what holds it to its connection.
 fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
+    if may_change_schema(body) {
+        exchange.client.doubts.schema = true;
+        exchange.statements.schema.changed();
+    }
     match body {
         b"DISCARD ALL\0" | b"DEALLOCATE ALL\0" => {}
         b"ROLLBACK\0" => {

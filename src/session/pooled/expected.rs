@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::refusal::Answer;
+use crate::state::schema::SchemaAge;
 use crate::state::statements::{
     ClientStatements, ServerStatements, Statement, StatementId, Unnamed,
 };
@@ -151,7 +152,7 @@ impl Expected {
 
     /// The connection is gone: what was still to be answered has not happened.
     pub fn break_off(&mut self, client: &mut ClientStatements) {
-        let mut server = ServerStatements::new(1);
+        let mut server = ServerStatements::new(1, SchemaAge::default());
         self.failed(u64::MAX, client, &mut server);
         *self = Self::default();
     }

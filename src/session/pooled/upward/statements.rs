@@ -52,7 +52,9 @@ pub(super) fn parse(
         make_all_real(look, false, false, exchange, run);
     }
     let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
-    let statement = Arc::new(Statement::new(definition, &exchange.client.meaning, own, look));
+    let schema = exchange.statements.schema.now();
+    let statement =
+        Arc::new(Statement::new(definition, &exchange.client.meaning, schema, own, look));
     if name.is_empty() {
         unnamed_parsed(statement, exchange);
         return false;
