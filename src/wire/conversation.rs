@@ -106,6 +106,13 @@ impl Conversation {
         self.outstanding.is_empty() && !self.unsynced && self.copy == Copy::No
     }
 
+    /// Whether the server may wait for more of the client, before it finishes
+    /// what it has been asked for: the end of a batch, or of a COPY.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.copy == Copy::In || !self.outstanding.iter().any(|(request, _)| request.is_group())
+    }
+
     /// The status of the last `ReadyForQuery`.
     #[must_use]
     pub fn status(&self) -> TransactionStatus {

@@ -2,7 +2,7 @@
 //! nothing lost or leaked by it.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pooled_client::{
     ask, bind, close, describe, direct, execute, kinds, narrow, parse, pooled, pooled_with, run,
@@ -515,6 +515,35 @@ fn d30_clients_that_leave_in_the_middle_leave_nothing_behind() {
         assert_eq!(ask(&mut next, "SELECT 'next'"), "next");
         run(&mut next, "BEGIN");
         run(&mut next, "COMMIT");
+    }
+}
+
+/// A client that says Terminate may wait for its end, whatever it has left
+/// open: asyncpg does.
+#[test]
+fn d30_terminate_ends_a_session_whatever_is_open() {
+    let stage = narrow();
+    run(&mut pooled(&stage), "CREATE TABLE copied (n integer)");
+    let flush = message(b'H', b"");
+    let cases = [
+        ("a batch", [parse("", "SELECT 1"), flush.clone()].concat(), Some(b'1')),
+        ("a batch without Flush", parse("", "SELECT 1"), None),
+        ("a batch that failed", [parse("", "SELEC"), flush].concat(), Some(b'E')),
+        ("a block", message(b'Q', b"BEGIN\0"), Some(b'Z')),
+        ("COPY", message(b'Q', b"COPY copied FROM STDIN\0"), Some(b'G')),
+        ("a query", message(b'Q', b"SELECT pg_sleep(0.2)\0"), None),
+    ];
+    for (what, messages, answer) in cases {
+        let mut raw = pooled(&stage);
+        raw.send(&messages);
+        if let Some(kind) = answer {
+            raw.read_until(kind);
+        }
+        raw.send(&message(b'X', b""));
+        let started = Instant::now();
+        raw.read_rest();
+        assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
+        assert_eq!(ask(&mut pooled(&stage), "SELECT 'next'"), "next", "{what}");
     }
 }
 

@@ -32,8 +32,12 @@ impl Relay {
         {
             Self::note_pins(turn.member, turn.door);
         }
-        let ended = self.pending.conversation.is_terminated() || self.client_closed;
-        if ended && self.pending.conversation.is_quiet() {
+        let conversation = &self.pending.conversation;
+        let ended = conversation.is_terminated() || self.client_closed;
+        // Who has said Terminate finishes nothing any more.
+        if ended && conversation.is_quiet()
+            || conversation.is_terminated() && conversation.is_unfinished()
+        {
             return Err(Step::End(End::Client));
         }
         if !self.is_at_rest() {
