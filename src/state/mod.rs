@@ -28,6 +28,7 @@ pub mod dates;
 pub mod functions;
 pub mod lexer;
 pub mod look;
+mod parameters;
 mod prefilter;
 pub mod reading;
 pub mod reports;
@@ -43,6 +44,7 @@ pub use company::{Company, Sequences};
 pub use databases::wants_database_alone;
 pub use dates::may_fold_dates;
 pub use look::{LONGEST_READ, Look, look};
+pub use parameters::parameter_count;
 pub use statement_commands::{Discard, StatementCommand, StatementName};
 pub use touched::Touched;
 

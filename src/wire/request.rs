@@ -25,6 +25,19 @@ pub fn bound_value(body: &[u8], number: u16) -> Option<&[u8]> {
     value.filter(|_| (1..=u16::from_be_bytes(*count)).contains(&number))
 }
 
+/// How many values a Bind has; `None` if it has not as many formats for them
+/// as it must.
+#[must_use]
+pub fn value_count(body: &[u8]) -> Option<u16> {
+    let (_, rest) = split_string(body)?;
+    let (_, rest) = split_string(rest)?;
+    let (formats, rest) = rest.split_first_chunk()?;
+    let formats = u16::from_be_bytes(*formats);
+    let rest = rest.get(2 * usize::from(formats)..)?;
+    let values = u16::from_be_bytes(*rest.first_chunk()?);
+    (formats <= 1 || formats == values).then_some(values)
+}
+
 /// The portal and the statement of a Bind, if both names are there.
 #[must_use]
 pub fn names_of_bind(body: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -6,6 +6,7 @@
 //! looked at whole; everything longer streams through and pins.
 
 mod binding;
+mod executing;
 mod failing;
 mod run;
 mod sequences;
@@ -18,7 +19,8 @@ use super::pending::Exchange;
 use crate::state::PinReason;
 use crate::wire::frame::{HEADER, declared_length};
 use crate::wire::request::names_of_bind;
-use binding::{bind, bound, needs_values};
+use binding::{bind, bound, miscounted, needs_values};
+use failing::fail;
 use run::Run;
 use statements::{close, describe, parse};
 use texts::query;
@@ -169,6 +171,10 @@ impl Upward {
                     return None;
                 }
                 Some((portal, name)) => {
+                    if whole && let Some(answer) = miscounted(name, body, exchange) {
+                        fail(answer, total, exchange, run);
+                        return Some(total);
+                    }
                     bound(name, whole.then_some(body), exchange, run);
                     if bind(portal, name, total, exchange, run) {
                         let used = HEADER + portal.len() + name.len() + 2;

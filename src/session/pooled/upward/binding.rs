@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 
+use super::failing::plain;
 use super::run::Run;
-use super::statements::{bring, bring_unnamed};
+use super::statements::{bring, bring_unnamed, is_there};
 use super::texts::expect;
+use crate::domain::SqlState;
+use crate::domain::refusal::Answer;
 use crate::session::pooled::pending::Exchange;
+use crate::state::parameter_count;
+use crate::wire::conversation::TransactionStatus;
 use crate::wire::frame::HEADER;
-use crate::wire::request::{bound_value, put_bind_head, split_string};
+use crate::wire::request::{bound_value, put_bind_head, split_string, value_count};
 
 /// Whether the values of a Bind of this statement matter.
 pub(super) fn needs_values(name: &[u8], exchange: &Exchange<'_>) -> bool {
+    if exchange.conversation.status() == TransactionStatus::Failed {
+        return true;
+    }
     let look = exchange.client.statements.find(name).and_then(|statement| statement.look.as_ref());
     look.is_some_and(|look| !look.name_parameters.is_empty())
 }
@@ -35,6 +43,25 @@ pub(super) fn bound(
         let value = body.and_then(|body| bound_value(body, *number));
         exchange.client.touch_named(value);
     }
+}
+
+/// What PostgreSQL would say of a Bind with too few or too many values. In a
+/// failed block it says so before it refuses the statement; but one that has to
+/// be prepared again is refused then.
+pub(super) fn miscounted(name: &[u8], body: &[u8], exchange: &mut Exchange<'_>) -> Option<Answer> {
+    if exchange.conversation.status() != TransactionStatus::Failed || is_there(name, exchange) {
+        return None;
+    }
+    let statement = exchange.client.statements.find(name)?;
+    let standard = exchange.client.reports.has_standard_strings();
+    let wanted = parameter_count(&statement.definition, standard);
+    let given = usize::from(value_count(body)?);
+    let name = String::from_utf8_lossy(name);
+    let message = format!(
+        "bind message supplies {given} parameters, \
+         but prepared statement \"{name}\" requires {wanted}"
+    );
+    (given != wanted).then(|| plain(SqlState::PROTOCOL_VIOLATION, message))
 }
 
 /// A Bind: what it binds must be on the server. Returns whether its beginning

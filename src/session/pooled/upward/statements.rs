@@ -185,6 +185,17 @@ pub(super) fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
     Some(shared_name(&id))
 }
 
+/// Whether a statement of the client is on the server and need not be prepared
+/// there again.
+pub(super) fn is_there(name: &[u8], exchange: &mut Exchange<'_>) -> bool {
+    let client = &*exchange.client;
+    if name.is_empty() {
+        return exchange.statements.unnamed == Some(unnamed_of(client));
+    }
+    let id = client.statements.get(name).map(|statement| statement.id(&client.meaning));
+    id.is_some_and(|id| exchange.statements.uses(&id))
+}
+
 /// Makes sure that the unnamed statement on the server is the client's: where
 /// others find another client's, it is prepared again, or is not there.
 pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {

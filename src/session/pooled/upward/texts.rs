@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::executing::execute;
 use super::failing::fail;
 use super::run::Run;
 use super::sequences::forget_sequences;
@@ -76,36 +77,51 @@ pub(super) fn make_all_real(
     for command in &look.statements {
         match command {
             StatementCommand::Execute(name) => {
-                exchange.client.expect_execute(name.as_bytes());
-                make_real(name.as_bytes(), simple, exchange, run);
+                execute(name.as_bytes(), simple, run_now, exchange, run);
             }
-            StatementCommand::Deallocate(name) => {
-                let name = name.as_bytes();
-                if make_real(name, simple, exchange, run)
-                    && run_now
-                    && let Some(statement) = exchange.client.statements.remove(name)
-                {
-                    let group = exchange.conversation.group();
-                    let name = Bytes::copy_from_slice(name);
-                    exchange.expected.deallocate(group, name, statement);
-                }
-            }
-            StatementCommand::Prepare(name) => {
-                let name = name.as_bytes();
-                // What was taken away before by the same text is not given back.
-                let is_kept = |real: &Bytes| exchange.client.statements.get(real).is_some();
-                exchange.client.borrowed.retain(|real| real != name || is_kept(real));
-                make_real(name, simple, exchange, run);
-            }
-            StatementCommand::DeallocateAll | StatementCommand::Discard(Discard::All) if simple => {
+            command => follow(command, simple, run_now, exchange, run),
+        }
+    }
+}
+
+/// What any other command does to statements of the protocol.
+pub(super) fn follow(
+    command: &StatementCommand,
+    simple: bool,
+    run_now: bool,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
+    match command {
+        StatementCommand::Deallocate(name) => {
+            let name = name.as_bytes();
+            if make_real(name, simple, exchange, run)
+                && run_now
+                && let Some(statement) = exchange.client.statements.remove(name)
+            {
                 let group = exchange.conversation.group();
-                for (name, statement) in exchange.client.statements.take_named() {
-                    exchange.expected.deallocate(group, name, statement);
-                }
+                let name = Bytes::copy_from_slice(name);
+                exchange.expected.deallocate(group, name, statement);
             }
-            StatementCommand::DeallocateAll | StatementCommand::Discard(_) => {
-                // What the server makes of it shows in its answers.
+        }
+        StatementCommand::Prepare(name) => {
+            let name = name.as_bytes();
+            // What was taken away before by the same text is not given back.
+            let is_kept = |real: &Bytes| exchange.client.statements.get(real).is_some();
+            exchange.client.borrowed.retain(|real| real != name || is_kept(real));
+            make_real(name, simple, exchange, run);
+        }
+        StatementCommand::DeallocateAll | StatementCommand::Discard(Discard::All) if simple => {
+            let group = exchange.conversation.group();
+            for (name, statement) in exchange.client.statements.take_named() {
+                exchange.expected.deallocate(group, name, statement);
             }
+        }
+        StatementCommand::DeallocateAll | StatementCommand::Discard(_) => {
+            // What the server makes of it shows in its answers.
+        }
+        StatementCommand::Execute(_) => {
+            // Whoever runs statements goes from one to the next.
         }
     }
 }
