@@ -10,12 +10,12 @@ use super::lexer::{Kind, Lexer};
 pub fn parameter_count(definition: &[u8], standard_conforming_strings: bool) -> usize {
     let end = definition.iter().position(|byte| *byte == 0).unwrap_or(definition.len());
     let (text, types) = definition.split_at(end);
-    let types = types.get(1..).and_then(|types| types.first_chunk());
-    let typed = types.map_or(0, |count| usize::from(u16::from_be_bytes(*count)));
+    let declared = types.get(1..).and_then(|types| types.first_chunk());
+    let declared = declared.map_or(0, |count| usize::from(u16::from_be_bytes(*count)));
     let parameters = Lexer::new(text, standard_conforming_strings)
         .filter(|token| token.kind == Kind::Parameter)
         .filter_map(|token| std::str::from_utf8(&token.text[1..]).ok()?.parse().ok());
-    parameters.fold(typed, usize::max)
+    parameters.fold(declared, usize::max)
 }
 
 #[cfg(test)]

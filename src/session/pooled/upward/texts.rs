@@ -117,11 +117,11 @@ pub(super) fn follow(
                 exchange.expected.deallocate(group, name, statement);
             }
         }
-        StatementCommand::DeallocateAll | StatementCommand::Discard(_) => {
-            // What the server makes of it shows in its answers.
-        }
-        StatementCommand::Execute(_) => {
-            // Whoever runs statements goes from one to the next.
+        StatementCommand::DeallocateAll
+        | StatementCommand::Discard(_)
+        | StatementCommand::Execute(_) => {
+            // What the server makes of the first two shows in its answers; whoever
+            // runs statements goes from one to the next by himself.
         }
     }
 }
