@@ -8,8 +8,9 @@
 //! ```
 //!
 //! What the reset does not end is looked for in the texts that the client sends
-//! ([`Look::outlasts_discard`]); whatever is not seen whole counts as found.
-//! Such a connection, and one whose session ended in any other way, is closed.
+//! ([`outlasts_discard`](crate::state::Look::outlasts_discard)); whatever is not
+//! seen whole counts as found. Such a connection, and one whose session ended in
+//! any other way, is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
