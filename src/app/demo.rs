@@ -79,9 +79,10 @@ impl Demo {
         progress("starting Postern");
         let settings = configuration(root.path(), &nodes, ports)?;
         let runtimes = Runtimes::new(&settings)?;
-        drop(reserved);
         let config = root.path().join(CONFIG);
+        let turn = reserved.let_go()?;
         let postern = Postern::start(&settings, Some(&config), &runtimes)?;
+        drop(turn);
         let snippets = Snippets::write(root.path(), &nodes, ports)?;
         Ok(Self {
             postern,
