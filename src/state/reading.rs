@@ -17,7 +17,7 @@ use crate::domain::{PinReason, Pins};
 pub struct Question {
     /// Settings, in the order of their last assignment.
     names: Vec<SettingName>,
-    /// Whether a setting may be back at its default.
+    /// Whether a setting may be at its default.
     exact: bool,
     /// Reasons of which the server knows whether they are still there.
     pins: Pins,
@@ -52,8 +52,8 @@ impl Question {
         let known = known.filter(|name| touched.all_reset && touched.touches(name));
         let known = known.filter(|name| !touched.names().contains(name));
         let names: Vec<_> = known.chain(touched.names()).cloned().collect();
-        let may_be_reset = undone || touched.all_reset || touched.some_reset;
-        let exact = may_be_reset && names.iter().any(has_source);
+        let maybe_unset = undone || touched.all_reset || touched.maybe_unset;
+        let exact = maybe_unset && names.iter().any(has_source);
         let pins = pins.iter().filter(|reason| check_of(*reason).is_some()).collect();
         Self { names, exact, pins }
     }

@@ -70,7 +70,7 @@ fn session(mut tokens: Tokens, found: &mut Look) {
         authorization(found);
     } else if second.is_word("characteristics") {
         // Those that it does not name stay as they are.
-        found.touched.some_reset = true;
+        found.touched.maybe_unset = true;
         for name in CHARACTERISTICS {
             found.touch(name.as_bytes());
         }
@@ -116,7 +116,7 @@ pub(super) fn reset(mut tokens: Tokens, found: &mut Look) {
     if name.is_word("all") && !tokens.next_is_symbol(b'.') {
         return reset_all(found);
     }
-    found.touched.some_reset = true;
+    found.touched.maybe_unset = true;
     if is_authorization(&name, &tokens) {
         return authorization(found);
     }
@@ -164,14 +164,14 @@ fn variable(first: &Token, mut rest: Tokens, is_reset: bool, found: &mut Look) {
         name.push(b'.');
         name.extend_from_slice(part.content());
     }
-    found.touched.some_reset |= rest.nth(1).is_some_and(|value| value.is_word("default"));
+    found.touched.maybe_unset |= rest.nth(1).is_some_and(|value| value.is_word("default"));
     found.touch(&name);
 }
 
 /// Names of settings ignore case, even when they are quoted.
 pub(super) fn named(name: &[u8], is_reset: bool, found: &mut Look) {
     let is = |known: &str| known.as_bytes().eq_ignore_ascii_case(name);
-    found.touched.some_reset |= is_reset;
+    found.touched.maybe_unset |= is_reset;
     if is("application_name") {
         found.touched.name_reset = is_reset;
     } else if is("seed") || name.contains(&b'"') {
@@ -222,14 +222,13 @@ fn set_config(tokens: Tokens, found: &mut Look) {
         }
         return;
     }
+    // A call may not be run, and a value that is NULL resets.
+    found.touched.maybe_unset = true;
     match name {
         Some(name) if name.kind == Kind::String && !name.content().contains(&b'\'') => {
-            // What is no constant may turn out to be NULL, which resets.
-            found.touched.some_reset |= !value.is_some_and(|value| value.is_string());
             named(name.content(), value.is_some_and(|value| value.is_word("null")), found);
         }
         Some(name) if name.kind == Kind::Parameter => {
-            found.touched.some_reset |= !value.is_some_and(|value| value.is_string());
             found.touch_parameter(name.text);
         }
         _ => found.pins.insert(PinReason::Setting),

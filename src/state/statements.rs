@@ -299,6 +299,11 @@ impl ServerStatements {
         self.there.values_mut().for_each(|last| last.is_stale = true);
     }
 
+    /// Nothing is there any more but what was prepared since all was spoiled.
+    pub fn forget_stale(&mut self) {
+        self.there.retain(|_, last| !last.is_stale);
+    }
+
     /// Nothing is there any more.
     pub fn clear(&mut self) {
         self.there.clear();

@@ -64,9 +64,9 @@ pub struct Touched {
     /// Every setting but role and session authorization went back to its
     /// default before the names were touched.
     pub all_reset: bool,
-    /// One of them went back to its default, so that only the server knows
-    /// whether it is still set.
-    pub some_reset: bool,
+    /// One of them went back to its default, or was assigned by what may not
+    /// have been run, so that only the server knows whether it is set.
+    pub maybe_unset: bool,
     /// The last that happened to `application_name` is that it went back to
     /// what the connection began with.
     pub name_reset: bool,
@@ -75,7 +75,7 @@ pub struct Touched {
 impl Touched {
     /// Nothing.
     pub const NOTHING: Self =
-        Self { names: Vec::new(), all_reset: false, some_reset: false, name_reset: false };
+        Self { names: Vec::new(), all_reset: false, maybe_unset: false, name_reset: false };
 
     /// Whether nothing may have changed.
     #[must_use]
@@ -113,7 +113,7 @@ impl Touched {
     #[must_use]
     pub fn extend(&mut self, later: &Self) -> bool {
         self.all_reset |= later.all_reset;
-        self.some_reset |= later.some_reset;
+        self.maybe_unset |= later.maybe_unset;
         self.name_reset = later.name_reset;
         later.names.iter().all(|name| self.insert(name.clone()))
     }

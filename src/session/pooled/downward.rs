@@ -191,7 +191,7 @@ impl Downward {
             }
             b'E' => error(group, body, exchange),
             b'Z' => {
-                exchange.expected.ready(group);
+                exchange.expected.ready(group, &mut exchange.client.statements);
                 if exchange.client.doubts.schema
                     && exchange.conversation.status() == TransactionStatus::Idle
                 {
@@ -231,7 +231,7 @@ impl Downward {
                     exchange.statements,
                 );
             }
-            b'Z' => exchange.expected.ready(group),
+            b'Z' => exchange.expected.ready(group, &mut exchange.client.statements),
             _ => {}
         }
         Verdict::Drop
@@ -274,7 +274,12 @@ fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
         _ => return,
     }
     exchange.expected.deallocated_all(group);
-    exchange.statements.clear();
+    if exchange.expected.is_emptied(group) {
+        // What was prepared again since is behind it.
+        exchange.statements.forget_stale();
+    } else {
+        exchange.statements.clear();
+    }
     let client = &mut *exchange.client;
     if exchange.conversation.group() == group + 1 && exchange.expected.is_empty() {
         client.statements.clear();

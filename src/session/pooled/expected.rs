@@ -66,6 +66,8 @@ pub enum Owed {
 #[derive(Debug)]
 struct Entry {
     group: u64,
+    /// Where it stands among all that was pushed.
+    number: u64,
     owed: Owed,
 }
 
@@ -84,6 +86,10 @@ pub struct Expected {
     silent: VecDeque<Silent>,
     /// What SQL is about to take away.
     deallocated: VecDeque<Deallocated>,
+    /// Groups in which SQL is about to take all statements off the server.
+    emptied: VecDeque<u64>,
+    /// How much was pushed so far.
+    pushed: u64,
 }
 
 /// A statement of the protocol that is its client's no more once SQL has said
@@ -91,6 +97,7 @@ pub struct Expected {
 #[derive(Debug)]
 struct Deallocated {
     group: u64,
+    number: u64,
     name: Bytes,
     statement: Arc<Statement>,
 }
@@ -104,12 +111,30 @@ impl Expected {
 
     /// Something more is owed.
     pub fn push(&mut self, group: u64, owed: Owed) {
-        self.entries.push_back(Entry { group, owed });
+        let number = self.next_number();
+        self.entries.push_back(Entry { group, number, owed });
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.pushed += 1;
+        self.pushed
     }
 
     /// SQL of this group takes a statement away.
     pub fn deallocate(&mut self, group: u64, name: Bytes, statement: Arc<Statement>) {
-        self.deallocated.push_back(Deallocated { group, name, statement });
+        let number = self.next_number();
+        self.deallocated.push_back(Deallocated { group, number, name, statement });
+    }
+
+    /// SQL of this group takes all statements off the server.
+    pub fn empty(&mut self, group: u64) {
+        self.emptied.push_back(group);
+    }
+
+    /// Whether it was foreseen that SQL of this group would do so.
+    #[must_use]
+    pub fn is_emptied(&self, answering: u64) -> bool {
+        self.emptied.contains(&answering)
     }
 
     /// SQL of this group has taken a statement away.
@@ -123,8 +148,7 @@ impl Expected {
     }
 
     fn next_deallocated(&mut self, answering: u64) -> Option<Deallocated> {
-        let is_answered = self.deallocated.front().is_some_and(|gone| gone.group <= answering);
-        if is_answered { self.deallocated.pop_front() } else { None }
+        pop_up_to(&mut self.deallocated, answering, |gone| gone.group)
     }
 
     /// The client hears nothing of this group.
@@ -171,35 +195,43 @@ impl Expected {
         }
     }
 
-    /// An error has come: the rest of its group is skipped. Returns the answer
-    /// that takes its place, if there is one.
+    /// An error has come: the rest of its group is skipped, and undone from its
+    /// end. Returns the answer that takes its place, if there is one.
     pub fn failed(
         &mut self,
         answering: u64,
         client: &mut ClientStatements,
         server: &mut ServerStatements,
     ) -> Option<Box<Answer>> {
+        let mut skipped = Vec::new();
+        while let Some(entry) = pop_up_to(&mut self.entries, answering, |entry| entry.group) {
+            skipped.push(entry);
+        }
+        let mut kept = Vec::new();
+        while let Some(gone) = self.next_deallocated(answering) {
+            kept.push(gone);
+        }
         let mut answer = None;
-        let mut first = true;
-        while self.entries.front().is_some_and(|entry| entry.group <= answering) {
-            let owed = self.entries.pop_front().map(|entry| entry.owed);
-            match owed {
-                Some(Owed::Error(instead)) if first => answer = Some(instead),
-                Some(owed) => undo(owed, client, server),
-                None => {}
+        while let Some(Entry { number, owed, .. }) = skipped.pop() {
+            while let Some(gone) = kept.pop_if(|gone| gone.number > number) {
+                gone.give_back(client);
             }
-            first = false;
+            match owed {
+                Owed::Error(instead) if skipped.is_empty() => answer = Some(instead),
+                owed => undo(owed, client, server),
+            }
         }
-        while let Some(kept) = self.next_deallocated(answering) {
-            // It was there a moment ago, so there is room for it.
-            let _ = client.insert(kept.name, kept.statement);
-        }
+        kept.into_iter().rev().for_each(|gone| gone.give_back(client));
         answer
     }
 
-    /// `ReadyForQuery` has come for a group.
-    pub fn ready(&mut self, group: u64) {
-        self.deallocated_all(group);
+    /// `ReadyForQuery` has come for a group. What SQL was to take away and has
+    /// not, because it was not run, is still there.
+    pub fn ready(&mut self, group: u64, client: &mut ClientStatements) {
+        while let Some(gone) = self.next_deallocated(group) {
+            gone.give_back(client);
+        }
+        while pop_up_to(&mut self.emptied, group, |emptied| *emptied).is_some() {}
         if self.is_silent(group) {
             self.silent.pop_front();
         }
@@ -211,10 +243,25 @@ impl Expected {
         let groups = self.entries.iter_mut().map(|entry| &mut entry.group);
         let silent = self.silent.iter_mut().map(|silent| &mut silent.group);
         let deallocated = self.deallocated.iter_mut().map(|gone| &mut gone.group);
-        for group in groups.chain(silent).chain(deallocated) {
+        for group in groups.chain(silent).chain(deallocated).chain(&mut self.emptied) {
             if *group > answering {
                 *group = (*group - by).max(answering);
             }
+        }
+    }
+}
+
+/// Takes off the front what belongs to this group or to one before it.
+fn pop_up_to<T>(queue: &mut VecDeque<T>, group: u64, group_of: fn(&T) -> u64) -> Option<T> {
+    if group_of(queue.front()?) <= group { queue.pop_front() } else { None }
+}
+
+impl Deallocated {
+    /// It is there after all.
+    fn give_back(self, client: &mut ClientStatements) {
+        if client.get(&self.name).is_none() {
+            // It was there a moment ago, so there is room for it.
+            let _ = client.insert(self.name, self.statement);
         }
     }
 }

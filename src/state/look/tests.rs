@@ -274,18 +274,20 @@ fn settings_without_a_name_pin() {
 }
 
 #[test]
-fn a_reset_is_told_from_an_assignment() {
-    let resets = |sql: &str| look(sql.as_bytes(), true).touched.some_reset;
+fn what_may_be_unset_is_told_from_an_assignment() {
+    let resets = |sql: &str| look(sql.as_bytes(), true).touched.maybe_unset;
     for sql in [
         "RESET x",
         "SET x TO DEFAULT",
         "SET a.b = DEFAULT",
         "SELECT set_config('x', NULL, false)",
         "SET x = 1; RESET x",
+        "PREPARE s AS SELECT set_config('x', 'y', false)",
+        "SELECT CASE WHEN a THEN set_config('x', 'y', false) END FROM t",
     ] {
         assert!(resets(sql), "{sql}");
     }
-    for sql in ["SET x = 1", "SET x = 'default'", "SELECT set_config('x', 'y', false)"] {
+    for sql in ["SET x = 1", "SET x = 'default'", "SET LOCAL x = 1"] {
         assert!(!resets(sql), "{sql}");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::executing::take_bound;
 use super::failing::plain;
 use super::run::Run;
 use super::statements::{bring, bring_unnamed, is_there};
-use super::texts::expect;
+use super::texts::{Moment, expect};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
 use crate::session::pooled::pending::Exchange;
@@ -38,7 +39,7 @@ pub(super) fn bound(
         exchange.client.note_text(text);
     }
     let Some(look) = &statement.look else { return };
-    expect(look, false, exchange, run);
+    expect(look, Moment::Bound, exchange, run);
     for number in &look.name_parameters {
         let value = body.and_then(|body| bound_value(body, *number));
         exchange.client.touch_named(value);
@@ -67,6 +68,22 @@ pub(super) fn miscounted(name: &[u8], body: &[u8], exchange: &mut Exchange<'_>) 
 /// A Bind: what it binds must be on the server. Returns whether its beginning
 /// was replaced.
 pub(super) fn bind(
+    portal: &[u8],
+    name: &[u8],
+    total: usize,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) -> bool {
+    let statement = exchange.client.statements.find(name);
+    let statement = statement.filter(|statement| statement.look.is_some()).cloned();
+    let is_replaced = bring_bound(portal, name, total, exchange, run);
+    if let Some(look) = statement.as_ref().and_then(|statement| statement.look.as_ref()) {
+        take_bound(look, exchange);
+    }
+    is_replaced
+}
+
+fn bring_bound(
     portal: &[u8],
     name: &[u8],
     total: usize,

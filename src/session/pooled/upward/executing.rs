@@ -4,35 +4,47 @@
 use bytes::Bytes;
 
 use super::run::Run;
-use super::texts::{follow, make_real};
+use super::texts::{Moment, follow, make_real, take_away};
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::pending::Exchange;
-use crate::state::{PinReason, StatementCommand};
+use crate::state::{Look, PinReason, StatementCommand};
 
 /// Statements that run one another are followed so far.
 const LONGEST_CHAIN: usize = 16;
 
 /// SQL runs a statement, which may run another in turn. Each can only be
 /// prepared where the one is that it runs.
-pub(super) fn execute(
-    name: &[u8],
-    simple: bool,
-    run_now: bool,
-    exchange: &mut Exchange<'_>,
-    run: &mut Run<'_>,
-) {
+pub(super) fn execute(name: &[u8], moment: Moment, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     let names = chain(name, exchange.client);
     for name in names.iter().rev() {
-        if run_now {
+        if moment != Moment::Before {
             exchange.client.expect_execute(name);
         }
-        make_real(name, simple, exchange, run);
+        make_real(name, moment, exchange, run);
     }
-    let last = names.last().and_then(|name| exchange.client.statements.get(name)).cloned();
-    let look = last.as_ref().and_then(|statement| statement.look.as_ref());
-    for command in look.into_iter().flat_map(|look| &look.statements) {
-        follow(command, simple, run_now, exchange, run);
+    for command in commands_of(names.last(), exchange.client) {
+        follow(&command, moment, exchange, run);
     }
+}
+
+/// A statement is bound that is what it looks: takes away what it will.
+pub(super) fn take_bound(look: &Look, exchange: &mut Exchange<'_>) {
+    for command in &look.statements {
+        take_away(command, exchange);
+        if let StatementCommand::Execute(name) = command {
+            let names = chain(name.as_bytes(), exchange.client);
+            for command in commands_of(names.last(), exchange.client) {
+                take_away(&command, exchange);
+            }
+        }
+    }
+}
+
+/// What the statement of this name says of others.
+fn commands_of(name: Option<&Bytes>, client: &ClientState) -> Vec<StatementCommand> {
+    let statement = name.and_then(|name| client.statements.get(name));
+    let look = statement.and_then(|statement| statement.look.as_ref());
+    look.map(|look| look.statements.clone()).unwrap_or_default()
 }
 
 /// The statements that an `EXECUTE` of this name runs, the one by the other.

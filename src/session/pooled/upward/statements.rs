@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::failing::{already_exists, fail, too_many_statements};
 use super::run::Run;
 use super::sequences::forget_sequences;
-use super::texts::make_all_real;
+use super::texts::{Moment, make_all_real};
 use super::{NOBODY, TRIAL};
 use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
@@ -49,7 +49,7 @@ pub(super) fn parse(
         forget_sequences(look, exchange, run);
         // What it speaks of is looked up when it is prepared, and again when
         // it is run.
-        make_all_real(look, false, false, exchange, run);
+        make_all_real(look, Moment::Before, exchange, run);
     }
     let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
     let schema = exchange.statements.schema.now();
@@ -224,7 +224,7 @@ pub(super) fn describe(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'
     let Some(name) = statement_name(body) else { return false };
     let statement = exchange.client.statements.find(name).cloned();
     if let Some(look) = statement.as_ref().and_then(|statement| statement.look.as_ref()) {
-        make_all_real(look, false, false, exchange, run);
+        make_all_real(look, Moment::Before, exchange, run);
     }
     if name.is_empty() {
         bring_unnamed(exchange, run);

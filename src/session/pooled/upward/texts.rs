@@ -35,7 +35,7 @@ pub(super) fn query(
             return true;
         }
         if !look.is_nothing() {
-            expect(&look, true, exchange, run);
+            expect(&look, Moment::Simple, exchange, run);
         }
     }
     exchange.client.statements.unnamed = None;
@@ -56,66 +56,62 @@ pub(super) fn refuse_query(
 }
 
 /// What a text that is about to be run may do to the session.
-pub(super) fn expect(look: &Look, simple: bool, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+pub(super) fn expect(look: &Look, moment: Moment, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     forget_sequences(look, exchange, run);
     exchange.client.expect(look);
     let discards = [StatementCommand::Discard(Discard::All)];
-    if simple && look.pins.is_empty() && look.statements == discards {
+    if moment == Moment::Simple && look.pins.is_empty() && look.statements == discards {
         exchange.client.discarding = Some(exchange.conversation.group());
     }
-    make_all_real(look, simple, true, exchange, run);
+    make_all_real(look, moment, exchange, run);
 }
 
-/// SQL may speak of statements of the protocol, be it prepared or run now.
+/// When SQL is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// When it is prepared or described.
+    Before,
+    /// When it is bound to be run.
+    Bound,
+    /// In a simple query, which runs it.
+    Simple,
+}
+
+/// SQL may speak of statements of the protocol. What it takes away when it is
+/// bound is taken behind the Bind, which may be of one of those.
 pub(super) fn make_all_real(
     look: &Look,
-    simple: bool,
-    run_now: bool,
+    moment: Moment,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) {
     for command in &look.statements {
         match command {
             StatementCommand::Execute(name) => {
-                execute(name.as_bytes(), simple, run_now, exchange, run);
+                execute(name.as_bytes(), moment, exchange, run);
             }
-            command => follow(command, simple, run_now, exchange, run),
+            command => follow(command, moment, exchange, run),
         }
     }
 }
 
-/// What any other command does to statements of the protocol.
+/// Any other command that speaks of statements.
 pub(super) fn follow(
     command: &StatementCommand,
-    simple: bool,
-    run_now: bool,
+    moment: Moment,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) {
     match command {
         StatementCommand::Deallocate(name) => {
-            let name = name.as_bytes();
-            if make_real(name, simple, exchange, run)
-                && run_now
-                && let Some(statement) = exchange.client.statements.remove(name)
-            {
-                let group = exchange.conversation.group();
-                let name = Bytes::copy_from_slice(name);
-                exchange.expected.deallocate(group, name, statement);
-            }
+            make_real(name.as_bytes(), moment, exchange, run);
         }
         StatementCommand::Prepare(name) => {
             let name = name.as_bytes();
             // What was taken away before by the same text is not given back.
             let is_kept = |real: &Bytes| exchange.client.statements.get(real).is_some();
             exchange.client.borrowed.retain(|real| real != name || is_kept(real));
-            make_real(name, simple, exchange, run);
-        }
-        StatementCommand::DeallocateAll | StatementCommand::Discard(Discard::All) if simple => {
-            let group = exchange.conversation.group();
-            for (name, statement) in exchange.client.statements.take_named() {
-                exchange.expected.deallocate(group, name, statement);
-            }
+            make_real(name, moment, exchange, run);
         }
         StatementCommand::DeallocateAll
         | StatementCommand::Discard(_)
@@ -124,20 +120,44 @@ pub(super) fn follow(
             // runs statements goes from one to the next by himself.
         }
     }
+    if moment == Moment::Simple {
+        take_away(command, exchange);
+    }
+}
+
+/// What a command that is about to be run takes away of the client's statements.
+pub(super) fn take_away(command: &StatementCommand, exchange: &mut Exchange<'_>) {
+    let Exchange { client, statements, expected, conversation, .. } = exchange;
+    let group = conversation.group();
+    match command {
+        StatementCommand::Deallocate(name) => {
+            if let Some(statement) = client.statements.remove(name.as_bytes()) {
+                expected.deallocate(group, Bytes::copy_from_slice(name.as_bytes()), statement);
+            }
+        }
+        StatementCommand::DeallocateAll | StatementCommand::Discard(Discard::All) => {
+            statements.spoil_named();
+            expected.empty(group);
+            for (name, statement) in client.statements.take_named() {
+                expected.deallocate(group, name, statement);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// SQL speaks of a statement of the protocol: prepares it under the client's
 /// own name, so that the server knows what is meant.
 pub(super) fn make_real(
     name: &[u8],
-    simple: bool,
+    moment: Moment,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
-) -> bool {
+) {
     if exchange.client.borrowed.iter().any(|real| real == name) {
-        return true;
+        return;
     }
-    let Some(statement) = exchange.client.statements.get(name).cloned() else { return false };
+    let Some(statement) = exchange.client.statements.get(name).cloned() else { return };
     let out = run.insert();
     let group = exchange.conversation.group();
     put_parse(out, name, &statement.definition);
@@ -145,12 +165,11 @@ pub(super) fn make_real(
     let owed = Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: false };
     exchange.expected.push(group, owed);
     exchange.client.borrowed.push(Bytes::copy_from_slice(name));
-    if simple {
+    if moment == Moment::Simple {
         put_sync(out);
         exchange.conversation.from_client(b'S');
         exchange.expected.silence(group);
     }
-    true
 }
 
 /// Takes back the names of statements that SQL has spoken of, so that the
