@@ -76,6 +76,12 @@ pub struct Conversation {
     sent: u64,
     /// Those of them that were answered.
     answered: u64,
+    /// Messages of batches that were sent.
+    batched: u64,
+    /// Those of them that were answered or skipped.
+    batched_before: u64,
+    /// The one of them that the last error was about.
+    failed: u64,
 }
 
 impl Conversation {
@@ -104,6 +110,12 @@ impl Conversation {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.outstanding.is_empty() && !self.unsynced && self.copy == Copy::No
+    }
+
+    /// Whether the server takes the client's data, and nothing else of it.
+    #[must_use]
+    pub fn is_copying_in(&self) -> bool {
+        self.copy == Copy::In
     }
 
     /// Whether the server may wait for more of the client, before it finishes
@@ -136,6 +148,18 @@ impl Conversation {
     #[must_use]
     pub fn answering(&self) -> u64 {
         self.answered
+    }
+
+    /// The number of the next message of a batch.
+    #[must_use]
+    pub fn next_batched(&self) -> u64 {
+        self.batched
+    }
+
+    /// The number of the message of a batch that the last error was about.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// Whether the client has said Terminate.
@@ -178,9 +202,11 @@ impl Conversation {
             b'c' => self.server_ends_copy(),
             b'E' => {
                 self.copy = Copy::No;
+                self.failed = self.batched_before;
                 swallowed = self.skip_batch();
             }
             b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' if self.answers_batch() => {
+                self.batched_before += 1;
                 self.pop();
             }
             _ => {}
@@ -190,6 +216,7 @@ impl Conversation {
 
     fn expect(&mut self, request: Request) {
         self.sent += u64::from(request.is_group());
+        self.batched += u64::from(request == Request::Batch);
         match self.outstanding.back_mut() {
             Some((last, count)) if *last == request => *count += 1,
             _ => self.outstanding.push_back((request, 1)),
@@ -221,7 +248,10 @@ impl Conversation {
     /// What is left of a batch, or of a copy that failed or was never begun,
     /// is thrown away.
     fn drop_leading(&mut self, dropped: impl Fn(Request) -> bool) {
-        while self.outstanding.front().is_some_and(|(request, _)| dropped(*request)) {
+        while let Some((request, count)) = self.outstanding.front()
+            && dropped(*request)
+        {
+            self.batched_before += u64::from(*count) * u64::from(*request == Request::Batch);
             self.outstanding.pop_front();
         }
     }
@@ -241,6 +271,7 @@ impl Conversation {
             && *request != Request::Sync
         {
             skipped += if request.is_group() { u64::from(*count) } else { 0 };
+            self.batched_before += u64::from(*count) * u64::from(*request == Request::Batch);
             self.outstanding.pop_front();
         }
         self.sent -= skipped;

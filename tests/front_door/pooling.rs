@@ -486,6 +486,79 @@ fn an_unnamed_statement_that_was_skipped_is_nobodys() {
     }
 }
 
+/// What brings a client's statement to the server may be skipped, too: what is
+/// pipelined behind it waits until that is known.
+#[test]
+fn what_is_pipelined_behind_an_error_finds_no_other_clients_statement() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    let group = || [bind(""), execute(), sync()];
+    for (own, expected) in [(true, "one"), (false, "26000")] {
+        if own {
+            send(&mut one, &[parse("", "SELECT 'one'"), sync()]);
+        } else {
+            send(&mut one, &[close(""), sync()]);
+        }
+        send(&mut two, &[parse("", "SELECT 'secret of two'"), sync()]);
+        one.send(&[[bind("missing")].as_slice(), &group(), &group()].concat().concat());
+        assert_eq!(kinds(&one.read_until(b'Z')), "EZ");
+        let messages = one.read_until(b'Z');
+        if own {
+            assert_eq!(value(&messages), expected);
+        } else {
+            assert_eq!(messages[0].sqlstate(), expected);
+        }
+    }
+}
+
+/// One that is too long to be shared takes the place of the one before, too.
+#[test]
+fn an_unnamed_statement_of_any_length_is_the_one_that_is_bound() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    send(&mut one, &[parse("", "SELECT 'short'"), sync()]);
+    send(&mut two, &[parse("", "SELECT 'secret of two'"), sync()]);
+    let long = parse("", &format!("SELECT 'long' /* {} */", "x".repeat(100_000)));
+    // So little that the name is not there yet.
+    one.send(&long[..5]);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let rest = [&long[5..], &bind(""), &execute(), &sync()].concat();
+    assert_eq!(value(&send(&mut one, &[rest])), "long");
+}
+
+/// What is skipped takes nothing away, and what fails does.
+#[test]
+fn an_unnamed_statement_that_is_skipped_leaves_the_one_before() {
+    let stage = narrow();
+    let group = || [bind(""), execute(), sync()].concat();
+    for mut raw in [direct(&stage), pooled(&stage)] {
+        for (messages, expected) in [
+            ([bind("missing"), parse("", "SELECT 'new'")], "old"),
+            ([bind("missing"), close("")], "old"),
+            ([parse("", "SELECT 'new'"), bind("missing")], "new"),
+            ([bind(""), parse("", "SELEC")], "26000"),
+            ([parse("", "SELEC"), parse("", "SELECT 'new'")], "26000"),
+        ] {
+            for pipelined in [false, true] {
+                send(&mut raw, &[parse("", "SELECT 'old'"), sync()]);
+                let failing = [messages.concat(), sync()].concat();
+                let found = if pipelined {
+                    raw.send(&[failing, group()].concat());
+                    raw.read_until(b'Z');
+                    raw.read_until(b'Z')
+                } else {
+                    send(&mut raw, &[failing]);
+                    send(&mut raw, &[group()])
+                };
+                match found[0].kind {
+                    b'E' => assert_eq!(found[0].sqlstate(), expected, "{messages:?}"),
+                    _ => assert_eq!(value(&found), expected, "{messages:?}"),
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn d20_what_is_sent_behind_discard_all_stays() {
     let stage = narrow();

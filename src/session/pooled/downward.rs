@@ -227,6 +227,7 @@ impl Downward {
                 self.preparation_failed |= exchange.expected.is_vital();
                 exchange.expected.failed(
                     group,
+                    exchange.conversation.failed(),
                     &mut exchange.client.statements,
                     exchange.statements,
                 );
@@ -298,8 +299,9 @@ fn error(group: u64, body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
         // changed: they are prepared again when they are next used.
         exchange.statements.spoil_named();
     }
-    let instead =
-        exchange.expected.failed(group, &mut exchange.client.statements, exchange.statements);
+    let message = exchange.conversation.failed();
+    let Exchange { client, statements, expected, .. } = &mut *exchange;
+    let instead = expected.failed(group, message, &mut client.statements, statements);
     match instead {
         Some(told) => {
             let mut message = BytesMut::new();

@@ -46,6 +46,13 @@ pub enum Owed {
         /// Whether it is about the unnamed statement.
         unnamed: bool,
     },
+    /// `ParseComplete`, for the client's own unnamed statement.
+    Unnamed {
+        /// Which message of a batch it is.
+        number: u64,
+        /// The one that it takes the place of, unless it is skipped.
+        before: Option<Arc<Statement>>,
+    },
     /// `CloseComplete`.
     Closed {
         /// What becomes of it.
@@ -54,7 +61,8 @@ pub enum Owed {
         from_server: Option<StatementId>,
         /// The name that is the client's with it.
         named: Option<Bytes>,
-        /// The name that is not the client's any more with it.
+        /// The name that is not the client's any more with it; that of the
+        /// unnamed statement is empty.
         forgotten: Option<(Bytes, Arc<Statement>)>,
         /// Whether it is about the unnamed statement.
         unnamed: bool,
@@ -107,6 +115,12 @@ impl Expected {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.silent.is_empty()
+    }
+
+    /// Whether nothing is owed of which something else may depend.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.entries.is_empty() && self.deallocated.is_empty() && self.emptied.is_empty()
     }
 
     /// Something more is owed.
@@ -177,7 +191,7 @@ impl Expected {
     /// The connection is gone: what was still to be answered has not happened.
     pub fn break_off(&mut self, client: &mut ClientStatements) {
         let mut server = ServerStatements::new(1, SchemaAge::default());
-        self.failed(u64::MAX, client, &mut server);
+        self.failed(u64::MAX, u64::MAX, client, &mut server);
         *self = Self::default();
     }
 
@@ -191,15 +205,61 @@ impl Expected {
     pub fn completed(&mut self) -> Reply {
         match self.entries.pop_front().map(|entry| entry.owed) {
             Some(Owed::Parsed { reply, .. } | Owed::Closed { reply, .. }) => reply,
-            Some(Owed::Error(_)) | None => Reply::Forward,
+            Some(Owed::Unnamed { .. } | Owed::Error(_)) | None => Reply::Forward,
         }
     }
 
-    /// An error has come: the rest of its group is skipped, and undone from its
-    /// end. Returns the answer that takes its place, if there is one.
+    /// Whether it is open, until an earlier group than this one is answered, if
+    /// a statement of the client's is on the server: what was sent to bring it
+    /// there may be skipped or refused, and then another's may be there, or one
+    /// that the client has closed.
+    #[must_use]
+    pub fn is_open(&self, group: u64, name: &[u8], id: Option<&StatementId>) -> bool {
+        let is_this = |other: Option<&Bytes>| other.is_some_and(|other| other == name);
+        let concerns = |entry: &&Entry| match &entry.owed {
+            Owed::Parsed { unnamed, .. } | Owed::Closed { unnamed, .. } if name.is_empty() => {
+                *unnamed
+            }
+            Owed::Unnamed { .. } => name.is_empty(),
+            // Where the client's own Parse fails, the server says of what is
+            // bound behind it that it is not there, as it must.
+            Owed::Parsed { on_server, named, .. } => {
+                id.is_some() && named.is_none() && on_server.as_ref() == id
+            }
+            Owed::Closed { named, forgotten, .. } => {
+                is_this(named.as_ref()) || is_this(forgotten.as_ref().map(|(name, _)| name))
+            }
+            Owed::Error(_) => false,
+        };
+        let last = self.entries.iter().rev().find(concerns);
+        last.is_some_and(|entry| entry.group < group)
+            || !name.is_empty() && self.is_taken_away_before(group, name)
+    }
+
+    /// Whether it is open in the same way if a name is the client's.
+    #[must_use]
+    pub fn is_name_open(&self, group: u64, name: &[u8]) -> bool {
+        let names = |entry: &&Entry| match &entry.owed {
+            Owed::Parsed { named, .. } => named.as_ref().is_some_and(|named| named == name),
+            Owed::Unnamed { .. } | Owed::Closed { .. } | Owed::Error(_) => false,
+        };
+        let last = self.entries.iter().rev().find(names);
+        last.is_some_and(|entry| entry.group < group) || self.is_open(group, name, None)
+    }
+
+    /// Whether SQL of an earlier group may have taken this name away.
+    fn is_taken_away_before(&self, group: u64, name: &[u8]) -> bool {
+        self.deallocated.iter().any(|gone| gone.group < group && gone.name == name)
+            || self.emptied.iter().any(|emptied| *emptied < group)
+    }
+
+    /// An error has come, about this message of a batch: the rest of its group is
+    /// skipped, and undone from its end. Returns the answer that takes its
+    /// place, if there is one.
     pub fn failed(
         &mut self,
         answering: u64,
+        message: u64,
         client: &mut ClientStatements,
         server: &mut ServerStatements,
     ) -> Option<Box<Answer>> {
@@ -218,6 +278,11 @@ impl Expected {
             }
             match owed {
                 Owed::Error(instead) if skipped.is_empty() => answer = Some(instead),
+                // PostgreSQL throws the last one away before it looks at the text.
+                Owed::Unnamed { number, .. } if number == message => {
+                    server.unnamed = Some(SOMEBODYS);
+                    client.unnamed = None;
+                }
                 owed => undo(owed, client, server),
             }
         }
@@ -272,12 +337,13 @@ const SOMEBODYS: Unnamed = (u64::MAX, u64::MAX);
 
 fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements) {
     match owed {
-        Owed::Parsed { on_server, named, unnamed, reply } => {
+        Owed::Unnamed { before, .. } => {
+            server.unnamed = Some(SOMEBODYS);
+            client.unnamed = before;
+        }
+        Owed::Parsed { on_server, named, unnamed, .. } => {
             if unnamed {
                 server.unnamed = Some(SOMEBODYS);
-            }
-            if unnamed && reply == Reply::Forward {
-                client.unnamed = None;
             }
             if let Some(id) = on_server {
                 server.remove(&id);
@@ -296,9 +362,13 @@ fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements
             if let Some(name) = named {
                 client.fail(name);
             }
-            if let Some((name, statement)) = forgotten {
-                // It was there a moment ago, so there is room for it.
-                let _ = client.insert(name, statement);
+            match forgotten {
+                Some((name, statement)) if name.is_empty() => client.unnamed = Some(statement),
+                Some((name, statement)) => {
+                    // It was there a moment ago, so there is room for it.
+                    let _ = client.insert(name, statement);
+                }
+                None => {}
             }
         }
         Owed::Error(_) => {}

@@ -17,8 +17,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::pending::Exchange;
 use crate::state::PinReason;
+use crate::wire::conversation::Conversation;
 use crate::wire::frame::{HEADER, declared_length};
-use crate::wire::request::names_of_bind;
+use crate::wire::request::{names_of_bind, split_string, statement_name};
 use binding::{bind, bound, miscounted, needs_values};
 use failing::fail;
 use run::Run;
@@ -52,6 +53,9 @@ pub struct Upward {
     passing: usize,
     /// The stream has stopped making sense; the server will say so.
     garbled: bool,
+    /// What is kept in `partial` begins with a message that waits for the
+    /// answer to an earlier group; this one was being answered then.
+    held: Option<u64>,
 }
 
 /// What to send.
@@ -74,6 +78,7 @@ impl Upward {
     /// that it has not got, and how much is to come of one whose beginning it
     /// has got.
     pub fn break_off(&mut self) -> (BytesMut, usize) {
+        self.held = None;
         (std::mem::take(&mut self.partial), std::mem::take(&mut self.passing))
     }
 
@@ -83,8 +88,24 @@ impl Upward {
         self.garbled
     }
 
-    /// Translates the next bytes of the client. All of them are used: sent, or
-    /// kept until their message is complete.
+    /// Whether what was kept waits for an answer of the server, so that nothing
+    /// more is to be read of the client.
+    #[must_use]
+    pub fn is_held(&self, conversation: &Conversation) -> bool {
+        self.held.is_some_and(|answering| {
+            conversation.answering() == answering && !conversation.is_copying_in()
+        })
+    }
+
+    /// Whether what was kept need not wait any more.
+    #[must_use]
+    pub fn is_released(&self, conversation: &Conversation) -> bool {
+        self.held.is_some() && !self.is_held(conversation)
+    }
+
+    /// Translates the next bytes of the client, behind what was held and need
+    /// not wait any more. All of them are used: sent, or kept until their
+    /// message is complete.
     pub fn translate(
         &mut self,
         input: &[u8],
@@ -94,8 +115,16 @@ impl Upward {
         if self.partial.is_empty() {
             return self.run(input, exchange, out);
         }
+        if self.held.take().is_some() {
+            let held = std::mem::take(&mut self.partial);
+            self.run_into(&held, exchange, out);
+        }
         let mut rest = input;
         while !rest.is_empty() && !self.partial.is_empty() {
+            if self.held.is_some() {
+                self.partial.extend_from_slice(rest);
+                return Sending::Rewritten;
+            }
             let wanted = wanted(&self.partial).min(rest.len());
             self.partial.extend_from_slice(&rest[..wanted]);
             rest = &rest[wanted..];
@@ -160,9 +189,13 @@ impl Upward {
         let body = &rest[HEADER.min(available)..available];
         let whole = available == total;
         match kind {
+            _ if self.must_wait(kind, body, exchange) => return None,
             b'Q' if !whole && total <= LONGEST_TEXT => return None,
             b'Q' if query(body, whole, exchange, run) => return Some(total),
             b'P' if !whole && total <= LONGEST_SHARED => return None,
+            b'P' if !whole && available < LONGEST_NAMES && split_string(body).is_none() => {
+                return None;
+            }
             b'P' if parse(body, whole, exchange, run) => return Some(available),
             b'B' => match names_of_bind(body) {
                 Some((_, name))
@@ -200,6 +233,37 @@ impl Upward {
         exchange.conversation.from_client(kind);
         self.passing = total - available;
         Some(available)
+    }
+}
+
+impl Upward {
+    /// Whether what this message means is open until the server has answered
+    /// what was sent before its batch.
+    fn must_wait(&mut self, kind: u8, body: &[u8], exchange: &Exchange<'_>) -> bool {
+        let Exchange { client, expected, conversation, .. } = exchange;
+        if expected.is_settled() || conversation.is_copying_in() {
+            return false;
+        }
+        let group = conversation.group();
+        let open = |name: &[u8]| {
+            let statement = client.statements.get(name);
+            let id = statement.map(|statement| statement.id(&client.meaning));
+            expected.is_open(group, name, id.as_ref())
+        };
+        let waits = match kind {
+            b'B' => names_of_bind(body).is_some_and(|(_, name)| open(name)),
+            b'D' => statement_name(body).is_some_and(open),
+            // A Parse without a name is there whatever was before.
+            b'P' => split_string(body)
+                .is_some_and(|(name, _)| !name.is_empty() && expected.is_name_open(group, name)),
+            b'C' => statement_name(body)
+                .is_some_and(|name| !name.is_empty() && expected.is_name_open(group, name)),
+            _ => false,
+        };
+        if waits {
+            self.held = Some(conversation.answering());
+        }
+        waits
     }
 }
 

@@ -72,8 +72,15 @@ impl Relay {
         {
             return Ok(false);
         }
+        if self.upward.is_held(&self.pending.conversation) {
+            return Ok(false);
+        }
         let early = std::mem::take(&mut turn.client.input);
         let bytes: &[u8] = if early.is_empty() {
+            if self.upward.is_released(&self.pending.conversation) {
+                self.send_up(turn, &[])?;
+                return Ok(true);
+            }
             match turn.client.poll_fill(turn.cx, scratch) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => {

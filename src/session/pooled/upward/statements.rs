@@ -32,6 +32,11 @@ pub(super) fn parse(
     let parts = parts.and_then(|(name, rest)| Some((name, rest, split_string(rest)?.0)));
     let Some((name, definition, text)) = parts else {
         exchange.client.pins.insert(PinReason::Unparsed);
+        if split_string(body).is_some_and(|(name, _)| name.is_empty()) {
+            // What is there is the client's, and nobody can bring it elsewhere.
+            exchange.client.statements.unnamed = None;
+            exchange.statements.unnamed = None;
+        }
         let owed =
             Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: false };
         exchange.expected.push(exchange.conversation.group(), owed);
@@ -66,10 +71,10 @@ pub(super) fn parse(
 /// The unnamed statement is the client's from now on, and on this server.
 pub(super) fn unnamed_parsed(statement: Arc<Statement>, exchange: &mut Exchange<'_>) {
     let client = &mut *exchange.client;
-    client.statements.unnamed = Some(statement);
+    let before = client.statements.unnamed.replace(statement);
     client.unnamed_count += 1;
     exchange.statements.unnamed = Some(unnamed_of(client));
-    let owed = Owed::Parsed { reply: Reply::Forward, on_server: None, named: None, unnamed: true };
+    let owed = Owed::Unnamed { number: exchange.conversation.next_batched(), before };
     exchange.expected.push(exchange.conversation.group(), owed);
 }
 
@@ -245,9 +250,8 @@ pub(super) fn close(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
     let name = statement_name(body);
     let forgotten = match name {
         Some(b"") => {
-            exchange.client.statements.unnamed = None;
             exchange.statements.unnamed = None;
-            None
+            exchange.client.statements.unnamed.take().map(|statement| (Bytes::new(), statement))
         }
         Some(name) => exchange
             .client
@@ -258,7 +262,7 @@ pub(super) fn close(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
     };
     let unnamed = name == Some(b"");
     let ours = name.is_some_and(|name| name.starts_with(SHARED_PREFIX.as_bytes()));
-    let replaced = forgotten.is_some() || ours;
+    let replaced = forgotten.is_some() && !unnamed || ours;
     if replaced {
         let out = run.replace(HEADER + body.len());
         put_close(out, NOBODY);
