@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::clock::CoarseClock;
 use crate::domain::ServiceName;
 use crate::domain::refusal::PlanUse;
-pub use seat::{Activity, Occupant, Order, Seat};
+pub use seat::{Activity, Occupant, Order, Seat, Traffic};
 
 /// Sessions idle for longer than this are worth naming to someone who finds
 /// no place, in seconds.
@@ -42,7 +42,7 @@ struct Seats {
     /// Sessions of the transaction endpoint.
     pooled: HashMap<ServiceName, usize>,
     /// Bytes of sessions that are gone, in and out.
-    past: HashMap<ServiceName, (u64, u64)>,
+    past: HashMap<ServiceName, Traffic>,
 }
 
 /// A session's hold on its seat.
@@ -121,16 +121,15 @@ impl Roster {
         self.lock().by_service.get(service).into_iter().flat_map(HashMap::values).cloned().collect()
     }
 
-    /// Bytes received from and sent to clients, since the start, by service.
+    /// What has passed since the start, by service.
     #[must_use]
-    pub fn traffic(&self) -> HashMap<ServiceName, (u64, u64)> {
+    pub fn traffic(&self) -> HashMap<ServiceName, Traffic> {
         let seats = self.lock();
         let mut traffic = seats.past.clone();
         for (service, live) in &seats.by_service {
             let sums = traffic.entry(service.clone()).or_default();
             for seat in live.values() {
-                let (received, sent) = seat.bytes();
-                *sums = (sums.0 + received, sums.1 + sent);
+                *sums += seat.traffic();
             }
         }
         traffic
@@ -192,9 +191,7 @@ impl Drop for Seated {
             }
         }
         seats.leave_pool(&self.seat);
-        let (received, sent) = self.seat.bytes();
-        let past = seats.past.entry(service.clone()).or_default();
-        *past = (past.0 + received, past.1 + sent);
+        *seats.past.entry(service.clone()).or_default() += self.seat.traffic();
     }
 }
 

@@ -133,7 +133,7 @@ pub struct Ending<'a> {
 
 /// Writes the one line that every session leaves.
 pub fn log_end(seat: &Seat, lasted: Duration, ending: &Ending<'_>) {
-    let (from_client, to_client) = seat.bytes();
+    let traffic = seat.traffic();
     let occupant = &seat.occupant;
     tracing::info!(
         service = %occupant.endpoint.service,
@@ -142,8 +142,8 @@ pub fn log_end(seat: &Seat, lasted: Duration, ending: &Ending<'_>) {
         database = ?occupant.database,
         address = %occupant.address,
         seconds = lasted.as_secs_f64(),
-        received = from_client,
-        sent = to_client,
+        received = traffic.received,
+        sent = traffic.sent,
         reason = ending.reason,
         error = ending.error.map(tracing::field::display),
         told = ending.told.map(|refusal| refusal.answer().sqlstate.as_str()),

@@ -213,7 +213,7 @@ fn slots(shown: &SlotsShown<'_>) -> [Family; 5] {
     [used, limit, closing, waiting, connections]
 }
 
-fn traffic(sight: &Sight, recent: &HashSet<String>) -> [Family; 2] {
+fn traffic(sight: &Sight, recent: &HashSet<String>) -> [Family; 3] {
     let labels = &["service"];
     let mut received = Family::counter(
         "postern_received_bytes_total",
@@ -225,13 +225,21 @@ fn traffic(sight: &Sight, recent: &HashSet<String>) -> [Family; 2] {
         "Bytes to clients, as PostgreSQL's protocol has them",
         labels,
     );
-    for (service, bytes) in &sight.traffic {
-        if recent.contains(service.as_str()) {
-            received.add(&[service.as_str()], value(bytes.0));
-            sent.add(&[service.as_str()], value(bytes.1));
+    let mut transactions = Family::counter(
+        "postern_pooled_transactions_total",
+        "Transactions on the transaction endpoint, by whether the client kept its connection",
+        &["service", "connection"],
+    );
+    for (service, traffic) in &sight.traffic {
+        let service = service.as_str();
+        if recent.contains(service) {
+            received.add(&[service], value(traffic.received));
+            sent.add(&[service], value(traffic.sent));
+            transactions.add(&[service, "shared"], value(traffic.shared));
+            transactions.add(&[service, "pinned"], value(traffic.pinned));
         }
     }
-    [received, sent]
+    [received, sent, transactions]
 }
 
 fn nodes(sight: &Sight, recent: &HashSet<String>) -> [Family; 3] {

@@ -9,7 +9,7 @@ use super::nodes::NodeState;
 use super::page::Sources;
 use super::recency::Totals;
 use crate::directory::Snapshot;
-use crate::directory::roster::{Activity, Roster};
+use crate::directory::roster::{Activity, Roster, Traffic};
 use crate::domain::{NodeAddress, PoolMode, ServiceName};
 use crate::pool::ledger::Counts;
 
@@ -28,7 +28,7 @@ pub(super) struct Sight {
     pub(super) counted: Vec<MetricFamily>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) clients: HashMap<ServiceName, Clients>,
-    pub(super) traffic: BTreeMap<ServiceName, (u64, u64)>,
+    pub(super) traffic: BTreeMap<ServiceName, Traffic>,
     pub(super) slots: HashMap<(ServiceName, NodeAddress), Counts>,
     pub(super) nodes: Vec<NodeState>,
     pub(super) cancel_keys: usize,
@@ -60,8 +60,8 @@ impl Sight {
         for (service, count) in self.counted.iter().flat_map(by_service) {
             totals.entry(service).or_default().counted += count;
         }
-        for (service, (received, sent)) in &self.traffic {
-            totals.entry(service.as_str()).or_default().bytes = received + sent;
+        for (service, traffic) in &self.traffic {
+            totals.entry(service.as_str()).or_default().bytes = traffic.received + traffic.sent;
         }
         for service in self.present() {
             totals.entry(service.as_str()).or_default().present = true;

@@ -1,5 +1,6 @@
 //! One session's entry: who sits there, what it is doing, and what it was told.
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
@@ -103,6 +104,34 @@ impl Order {
     }
 }
 
+/// What has passed between a session and its client, or those of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// Transactions on the transaction endpoint behind which the server
+    /// connection went back to its pool.
+    pub shared: u64,
+    /// Those behind which the client kept it.
+    pub pinned: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.received += more.received;
+        self.sent += more.sent;
+        self.shared += more.shared;
+        self.pinned += more.pinned;
+    }
+}
+
+/// Only one thread writes it, so that a load and a store are enough.
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+}
+
 /// One session's entry.
 #[derive(Debug)]
 pub struct Seat {
@@ -118,6 +147,8 @@ pub struct Seat {
     unlimited: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
+    shared: AtomicU64,
+    pinned: AtomicU64,
     pins: AtomicU16,
     order: AtomicU8,
     waker: AtomicWaker,
@@ -134,6 +165,8 @@ impl Seat {
             unlimited: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
+            pinned: AtomicU64::new(0),
             pins: AtomicU16::new(0),
             order: AtomicU8::new(Order::None as u8),
             waker: AtomicWaker::new(),
@@ -180,10 +213,13 @@ impl Seat {
         self.pins.store(pins.bits(), Ordering::Relaxed);
     }
 
-    /// Bytes from and to the client so far.
+    /// What has passed so far.
     #[must_use]
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    pub fn traffic(&self) -> Traffic {
+        let [received, sent, shared, pinned] =
+            [&self.received, &self.sent, &self.shared, &self.pinned]
+                .map(|count| count.load(Ordering::Relaxed));
+        Traffic { received, sent, shared, pinned }
     }
 
     /// The session does something else now. Only the session calls this.
@@ -227,17 +263,20 @@ impl Seat {
         }
     }
 
-    /// Bytes came from the client. Only the session calls this, so that a
-    /// load and a store are enough.
+    /// Bytes came from the client. Only the session calls this.
     pub fn add_received(&self, bytes: usize) {
-        let sum = self.received.load(Ordering::Relaxed) + bytes as u64;
-        self.received.store(sum, Ordering::Relaxed);
+        add(&self.received, bytes as u64);
     }
 
     /// Bytes went to the client. Only the session calls this.
     pub fn add_sent(&self, bytes: usize) {
-        let sum = self.sent.load(Ordering::Relaxed) + bytes as u64;
-        self.sent.store(sum, Ordering::Relaxed);
+        add(&self.sent, bytes as u64);
+    }
+
+    /// Transactions on a pooled connection are over, which the client keeps if
+    /// it is pinned. Only the session calls this.
+    pub fn add_transactions(&self, count: u32, is_pinned: bool) {
+        add(if is_pinned { &self.pinned } else { &self.shared }, count.into());
     }
 
     /// What the session has been told.

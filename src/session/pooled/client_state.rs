@@ -57,6 +57,8 @@ pub struct ClientState {
     pub is_refused: bool,
     /// `application_name` has gone back to what the connection began with.
     pub name_reset: bool,
+    /// Its transactions that ended since somebody counted them.
+    pub transactions: u32,
 }
 
 /// What may have changed since the last look at the server.
@@ -98,6 +100,7 @@ impl ClientState {
             fingerprint: None,
             is_refused: false,
             name_reset: false,
+            transactions: 0,
         }
     }
 

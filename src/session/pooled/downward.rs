@@ -192,9 +192,9 @@ impl Downward {
             b'E' => error(group, body, exchange),
             b'Z' => {
                 exchange.expected.ready(group, &mut exchange.client.statements);
-                if exchange.client.doubts.schema
-                    && exchange.conversation.status() == TransactionStatus::Idle
-                {
+                let is_over = exchange.conversation.status() == TransactionStatus::Idle;
+                exchange.client.transactions += u32::from(is_over);
+                if exchange.client.doubts.schema && is_over {
                     // What others have parsed meanwhile was analysed by the old one.
                     exchange.client.doubts.schema = false;
                     exchange.statements.schema.changed();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::pooled_client::{bind, close, execute, parse, send, sync};
+use crate::raw::message;
 use crate::stage::eventually;
 
 fn pinned(stage: &Stage) -> u32 {
@@ -48,6 +49,29 @@ fn d28_a_pin_ends_when_what_it_is_for_does() {
     check(&["SELECT setseed(0.5)", "DISCARD ALL"]);
     check(&["LISTEN a", "CREATE TEMP TABLE t (n int)", "DISCARD ALL"]);
     check(&["SELECT set_config('a' || '.b', 'c', false)", "RESET ALL"]);
+}
+
+#[test]
+fn transactions_are_counted_by_what_becomes_of_the_connection() {
+    let stage = narrow();
+    let counted = |connection: &str| {
+        let labels = format!("service=\"orders\",connection=\"{connection}\"");
+        stage.metric(&format!("postern_pooled_transactions_total{{{labels}}}"))
+    };
+    let mut raw = pooled(&stage);
+    // What Postern itself says to find out about settings is no transaction of
+    // the client's, and a block is one.
+    for sql in ["SELECT 1", "SET work_mem = '5MB'", "BEGIN", "SELECT 1", "COMMIT"] {
+        run(&mut raw, sql);
+    }
+    assert_eq!((counted("shared"), counted("pinned")), (3, 0));
+    for sql in ["LISTEN a", "SELECT 1"] {
+        run(&mut raw, sql);
+    }
+    // Five in one write are five.
+    raw.send(&message(b'Q', b"SELECT 1\0").repeat(5));
+    (0..5).for_each(|_| drop(raw.read_until(b'Z')));
+    assert_eq!((counted("shared"), counted("pinned")), (3, 7));
 }
 
 #[test]

@@ -191,6 +191,8 @@ impl Relay {
         member.seat.add_sent(bytes.len());
         if self.pending.conversation.answering() != answered {
             member.seat.answered(self.pending.conversation.status() == TransactionStatus::Idle);
+            let over = std::mem::take(&mut member.state.transactions);
+            member.seat.add_transactions(over, !member.state.pins.is_empty());
         }
         let pushed = client.push(cx, bytes);
         out.clear();
