@@ -45,6 +45,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::config::{self, Timeouts};
@@ -67,7 +68,7 @@ use node::NodeWatch;
 use publisher::Publisher;
 pub use reigns::Reigns;
 pub use role_sql::node_sql;
-use service::{Common, Memory, ServiceWatch, Tasks};
+use service::{Common, Memory, ServiceWatch};
 
 /// Who Postern is on the nodes, and how long things may take.
 #[derive(Debug, Clone)]
@@ -116,11 +117,17 @@ struct Shared {
     services: ArcSwap<HashMap<ServiceName, Arc<Watched>>>,
 }
 
-/// A watch with its tasks.
+/// A watch with the task that keeps it. Dropped, it stops.
 #[derive(Debug)]
 struct Watched {
     watch: Arc<ServiceWatch>,
-    _tasks: Tasks,
+    keeping: AbortHandle,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.keeping.abort();
+    }
 }
 
 impl Management {
@@ -142,6 +149,7 @@ impl Management {
             reigns,
             metrics,
             roster,
+            quiet_looks: Semaphore::new(pace::QUIET_LOOKS),
         };
         let shared = Arc::new(Shared {
             common: Arc::new(common),
@@ -311,7 +319,7 @@ impl Shared {
         }
         let services = self.services.load();
         let watches = changed.iter().filter_map(|(name, _)| services.get(*name));
-        watches.for_each(|watched| watched.watch.publish());
+        watches.for_each(|watched| watched.watch.published());
     }
 
     /// A watch of a service if it needs another than it has.
@@ -355,9 +363,8 @@ impl Shared {
             store,
             common: Arc::clone(&self.common),
         });
-        let _on_control = self.runtime.enter();
-        let tasks = watch.spawn();
-        Arc::new(Watched { watch, _tasks: tasks })
+        let keeping = self.runtime.spawn(Arc::clone(&watch).keep()).abort_handle();
+        Arc::new(Watched { watch, keeping })
     }
 
     /// What is remembered of a service that begins to be watched.
