@@ -156,10 +156,12 @@ pub fn difference(before: &Snapshot, after: &Snapshot) -> ReloadReport {
         names
     };
     let (old, new) = (&before.services, &after.services);
-    let is_new = |name: &&ServiceName| !old.contains_key(*name);
-    let is_gone = |name: &&ServiceName| !new.contains_key(*name);
-    let is_different =
-        |name: &&ServiceName| old.get(*name).is_some_and(|service| differs(service, &new[*name]));
+    let is_new = |name: &&ServiceName| !old.contains_key(name);
+    let is_gone = |name: &&ServiceName| !new.contains_key(name);
+    let is_different = |name: &&ServiceName| {
+        let both = old.get(name).zip(new.get(name));
+        both.is_some_and(|(old, new)| differs(old, new))
+    };
     ReloadReport {
         added: names(new.keys().filter(is_new).collect()),
         changed: names(new.keys().filter(is_different).collect()),

@@ -22,6 +22,8 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     }
     let runtimes = Runtimes::new(&settings)?;
     let postern = Postern::start(&settings, Some(config), &runtimes)?;
+    // Of thousands of services they are large, and nobody reads them any more.
+    drop(settings);
     runtimes.control.block_on(until_stopped(&postern))?;
     runtimes.control.block_on(postern.stop());
     Ok(())

@@ -10,6 +10,7 @@ mod pace;
 pub mod pooling;
 pub mod refusals;
 pub mod roster;
+pub mod services;
 pub mod snapshot;
 pub mod tenure;
 
@@ -18,5 +19,6 @@ pub use clock::CoarseClock;
 pub use pooling::{ClientLimits, Pooling, Reading};
 pub use refusals::{Refusals, Refused};
 pub use roster::{Roster, Seat};
+pub use services::Services;
 pub use snapshot::{Directory, Node, Routing, Service, Snapshot, Standby, Topology};
 pub use tenure::{Tenure, Tenures};

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use super::pooling::Pooling;
+use super::services::Services;
 use super::tenure::{Tenure, Tenures};
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Epoch, Kind, NodeAddress, NodeTls, Plan, ServiceName};
@@ -121,7 +122,7 @@ pub struct Routing {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The services by name.
-    pub services: HashMap<ServiceName, Arc<Service>>,
+    pub services: Services,
     /// How clients name them.
     pub routing: Routing,
 }
@@ -247,11 +248,17 @@ impl Directory {
 
 /// Carries over who is paused from one snapshot to the next.
 fn keep_paused(before: &Snapshot, next: &mut Snapshot) {
-    for (name, service) in &mut next.services {
-        if let Some(known) = before.services.get(name)
-            && known.paused != service.paused
-        {
-            Arc::make_mut(service).paused = known.paused;
+    let otherwise: Vec<_> = next
+        .services
+        .changed_since(&before.services)
+        .filter_map(|(name, service)| {
+            let paused = before.services.get(name)?.paused;
+            (paused != service.paused).then(|| (name.clone(), paused))
+        })
+        .collect();
+    for (name, paused) in otherwise {
+        if let Some(service) = next.services.get_mut(&name) {
+            Arc::make_mut(service).paused = paused;
         }
     }
 }
@@ -260,17 +267,17 @@ fn keep_paused(before: &Snapshot, next: &mut Snapshot) {
 /// are over, by service.
 fn succeed(before: &Snapshot, next: &mut Snapshot) -> HashMap<ServiceName, Vec<Arc<Tenure>>> {
     let mut all_over = HashMap::new();
-    for (name, service) in &mut next.services {
-        let known = before.services.get(name);
-        if known.is_some_and(|known| Arc::ptr_eq(known, service)) {
-            continue;
-        }
+    let changed = next.services.changed_since(&before.services);
+    let changed: Vec<_> = changed.map(|(name, _)| name.clone()).collect();
+    for name in changed {
+        let Some(service) = next.services.get_mut(&name) else { continue };
+        let known = before.services.get(&name);
         let known = known.map(|known| known.tenures.clone()).unwrap_or_default();
         let nodes = service.nodes.iter().map(|node| &node.address);
         let (tenures, over) = known.succeeded(nodes, &service.topology);
         Arc::make_mut(service).tenures = tenures;
         if !over.is_empty() {
-            all_over.insert(name.clone(), over);
+            all_over.insert(name, over);
         }
     }
     all_over

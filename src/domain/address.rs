@@ -117,6 +117,15 @@ impl NodeAddress {
             Self::Unix { directory, port } => Some(directory.join(format!(".s.PGSQL.{port}"))),
         }
     }
+
+    /// Whether there is a name to resolve.
+    #[must_use]
+    pub fn has_name(&self) -> bool {
+        match self {
+            Self::Tcp { host, .. } => host.parse::<IpAddr>().is_err(),
+            Self::Unix { .. } => false,
+        }
+    }
 }
 
 impl FromStr for NodeAddress {
@@ -159,6 +168,13 @@ impl fmt::Display for NodeAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_are_resolved() {
+        let has_name = |text: &str| text.parse::<NodeAddress>().unwrap().has_name();
+        assert!(has_name("db1.internal:5432"));
+        assert!(!has_name("10.0.0.1:5432") && !has_name("[::1]:5432") && !has_name("/run:5432"));
+    }
 
     #[test]
     fn node_addresses_round_trip() {

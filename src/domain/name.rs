@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::endpoint::{Access, PoolMode};
 
@@ -16,9 +17,10 @@ const POOLER_SUFFIX: &str = "-pooler";
 const RESERVED: [&str; 2] = ["postern", "pgbouncer"];
 
 /// A service's name: `[a-z][a-z0-9-]{0,51}`, not ending in `-`, `-ro` or
-/// `-pooler`, and not a name of the console.
+/// `-pooler`, and not a name of the console. Clones share the text: whatever
+/// belongs to a service holds its name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceName(Box<str>);
+pub struct ServiceName(Arc<str>);
 
 /// Why a text is no service name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@ pub async fn sweep(directory: Arc<Directory>, roster: Roster) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
-        for (name, service) in &directory.current().services {
+        for (name, service) in directory.current().services.iter() {
             if let Some(limits) = limits(service) {
                 roster.seats_of(name).iter().for_each(|seat| seat.judge(&limits));
             }

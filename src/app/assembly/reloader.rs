@@ -12,13 +12,14 @@ use crate::control::admin::ReloadReport;
 use crate::control::catalog::{Catalog, declared};
 use crate::control::config::{self, Canary, Plans, Settings};
 use crate::control::management::Management;
-use crate::directory::Snapshot;
+use crate::directory::{Service, Snapshot};
 use crate::domain::ServiceName;
 use crate::session::FrontDoor;
 
 /// Holds the settings in force.
 pub struct Reloader {
-    /// Those of the start, which some keys keep until a restart.
+    /// Those of the start, which some keys keep until a restart; without the
+    /// services, which keep nothing.
     started: Settings,
     in_force: Mutex<InForce>,
     path: Option<PathBuf>,
@@ -57,7 +58,7 @@ impl Reloader {
         catalog: Option<Catalog>,
     ) -> Self {
         Self {
-            started: settings.clone(),
+            started: Settings { services: Vec::new(), ..settings.clone() },
             in_force: Mutex::new(InForce::of(settings)),
             path: path.map(Path::to_owned),
             door,
@@ -198,9 +199,9 @@ impl Reloader {
 
     /// The snapshot with what the watchers have seen of its nodes.
     fn completed(&self, snapshot: Snapshot) -> Snapshot {
-        let services = snapshot.services.into_iter().map(|(name, service)| {
-            let service = Arc::unwrap_or_clone(service);
-            (name, Arc::new(self.management.completed(service)))
+        let services = snapshot.services.iter().map(|(name, service)| {
+            let completed = self.management.completed(Service::clone(service));
+            (name.clone(), Arc::new(completed))
         });
         Snapshot { services: services.collect(), routing: snapshot.routing }
     }

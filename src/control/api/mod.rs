@@ -152,15 +152,14 @@ impl Api {
 
     /// What needs a caller, and what does not.
     fn routers(&self) -> (Router, Router) {
-        let (router, document) = routes().split_for_parts();
-        let guarded = router
+        let guarded = Router::from(routes())
             .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "There is nothing here.") })
             .method_not_allowed_fallback(|| async {
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "It does not take this method.")
             })
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self.clone());
-        (guarded, reference::router(&document))
+        (guarded, reference::router(|| routes().into_openapi()))
     }
 
     /// Asks the catalogue, on a thread that may block.

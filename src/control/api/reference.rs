@@ -2,7 +2,7 @@
 //! on at `/docs`. Both are the same for everybody and tell nothing about this
 //! Postern, so that they need no token.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::http::header;
@@ -25,9 +25,13 @@ impl utoipa::Modify for BearerToken {
     }
 }
 
-pub(super) fn router(document: &OpenApi) -> Router {
-    let text: Arc<str> = document.to_json().unwrap_or_default().into();
-    let json =
-        move || async move { ([(header::CONTENT_TYPE, "application/json")], text.to_string()) };
+/// Makes the text when somebody first asks for it: hardly anybody does, and the
+/// start need not wait for it.
+pub(super) fn router(make: fn() -> OpenApi) -> Router {
+    let text: Arc<OnceLock<String>> = Arc::default();
+    let json = move || async move {
+        let text = text.get_or_init(|| make().to_json().unwrap_or_default()).clone();
+        ([(header::CONTENT_TYPE, "application/json")], text)
+    };
     Router::new().route("/openapi.json", get(json)).route("/docs", get(|| async { Html(PAGE) }))
 }

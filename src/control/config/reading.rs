@@ -1,6 +1,7 @@
 //! One reading of one file: where things stand in it, and what is found there.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 
@@ -22,7 +23,8 @@ pub(super) struct Reading {
 struct Found {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    known: Vec<KnownKey>,
+    /// Asked for again with every service, so that looking one up is quick.
+    known: BTreeSet<KnownKey>,
     unknown: Vec<UnknownKey>,
 }
 
@@ -55,10 +57,8 @@ impl Reading {
 
     /// Every key that was asked for, sorted.
     #[cfg(test)]
-    pub(super) fn into_known(self) -> Vec<KnownKey> {
-        let mut known = self.found.into_inner().known;
-        known.sort();
-        known
+    pub(super) fn into_known(self) -> BTreeSet<KnownKey> {
+        self.found.into_inner().known
     }
 
     /// What was read, with the warnings, if there is no problem.
@@ -134,10 +134,7 @@ impl<'r> Place<'r> {
     /// Notes that the reader asked for the key here.
     pub(super) fn know(&self, has_default: bool) {
         let known = KnownKey { pattern: without_indices(&self.key), has_default };
-        let mut found = self.reading.found.borrow_mut();
-        if !found.known.contains(&known) {
-            found.known.push(known);
-        }
+        self.reading.found.borrow_mut().known.insert(known);
     }
 
     /// Notes that nobody asked for a key of the section here.

@@ -1,6 +1,5 @@
 //! A small Postern without sockets, for the tests of what looks at it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::nodes::{NodeRole, NodeState};
@@ -11,9 +10,7 @@ use crate::directory::{
     CoarseClock, Directory, Node, Roster, Routing, Service, Snapshot, Tenures, Topology,
 };
 use crate::domain::refusal::Unavailable;
-use crate::domain::{
-    Access, Allowlist, ClientAddress, Endpoint, Kind, NodeTls, Plan, PoolMode, ServiceName,
-};
+use crate::domain::{Access, Allowlist, ClientAddress, Endpoint, Kind, NodeTls, Plan, PoolMode};
 use crate::metrics::Metrics;
 use crate::pool::Slots;
 use crate::routing::topology::Reason;
@@ -54,8 +51,7 @@ impl World {
     /// The directory of the services.
     pub(in crate::control) fn directory(&self) -> Arc<Directory> {
         let services = self.services.iter();
-        let services: HashMap<ServiceName, Arc<Service>> =
-            services.map(|s| (s.name.clone(), Arc::clone(s))).collect();
+        let services = services.map(|s| (s.name.clone(), Arc::clone(s))).collect();
         Arc::new(Directory::new(Snapshot { services, routing: Routing::default() }))
     }
 

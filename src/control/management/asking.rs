@@ -96,8 +96,13 @@ impl ServiceWatch {
     pub(super) async fn answer_questions(&self) {
         let mut forgotten_at = Instant::now();
         loop {
-            // Woken or not, it may be time to forget.
-            let _ = timeout(FORGET_EVERY, self.memory.asked.notified()).await;
+            let asked = self.memory.asked.notified();
+            if self.verifiers().is_empty() {
+                asked.await;
+            } else {
+                // Woken or not, it may be time to forget.
+                let _ = timeout(FORGET_EVERY, asked).await;
+            }
             if forgotten_at.elapsed() >= FORGET_EVERY {
                 forgotten_at = Instant::now();
                 self.verifiers().forget(forgotten_at);
@@ -105,7 +110,7 @@ impl ServiceWatch {
             while self.verifiers().has_questions() {
                 let asked_at = Instant::now();
                 let questions = self.verifiers().take_questions();
-                self.answer(asked_at, questions).await;
+                Box::pin(self.answer(asked_at, questions)).await;
                 sleep_until((asked_at + BETWEEN_QUERIES).into()).await;
             }
         }

@@ -45,13 +45,14 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::config::{self, Timeouts};
 use super::exposition::{NodeRole, NodeState};
 use crate::auth::verifier::LookupFuture;
 use crate::auth::{Lookup, LookupError, VerifierSource};
-use crate::directory::{Directory, Node, Roster, Service};
+use crate::directory::{Directory, Node, Roster, Service, Snapshot};
 use crate::domain::ServiceName;
 use crate::metrics::Metrics;
 use crate::pool::BackendReaper;
@@ -67,7 +68,7 @@ use node::NodeWatch;
 use publisher::Publisher;
 pub use reigns::Reigns;
 pub use role_sql::node_sql;
-use service::{Common, Memory, ServiceWatch, Tasks};
+use service::{Common, Memory, ServiceWatch};
 
 /// Who Postern is on the nodes, and how long things may take.
 #[derive(Debug, Clone)]
@@ -110,15 +111,23 @@ struct Shared {
     runtime: Handle,
     roles: Mutex<HashMap<ServiceName, Arc<config::Management>>>,
     stores: Mutex<HashMap<ServiceName, Arc<config::Store>>>,
+    /// What of the Directory has been taken in. Whoever takes more in holds it.
+    followed: Mutex<Arc<Snapshot>>,
     /// Read for every login, replaced when services change.
     services: ArcSwap<HashMap<ServiceName, Arc<Watched>>>,
 }
 
-/// A watch with its tasks.
+/// A watch with the task that keeps it. Dropped, it stops.
 #[derive(Debug)]
 struct Watched {
     watch: Arc<ServiceWatch>,
-    _tasks: Tasks,
+    keeping: AbortHandle,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.keeping.abort();
+    }
 }
 
 impl Management {
@@ -140,6 +149,7 @@ impl Management {
             reigns,
             metrics,
             roster,
+            quiet_looks: Semaphore::new(pace::QUIET_LOOKS),
         };
         let shared = Arc::new(Shared {
             common: Arc::new(common),
@@ -147,6 +157,7 @@ impl Management {
             runtime,
             roles: Mutex::new(settings.roles),
             stores: Mutex::new(settings.stores),
+            followed: Mutex::default(),
             services: ArcSwap::default(),
         });
         shared.follow();
@@ -166,7 +177,7 @@ impl Management {
         self.shared.common.timeouts.store(Arc::new(settings.timeouts));
         *lock(&self.shared.roles) = settings.roles;
         *lock(&self.shared.stores) = settings.stores;
-        self.shared.follow();
+        self.shared.follow_anew();
     }
 
     /// Forgets a role's verifier, because its password was changed from here:
@@ -218,7 +229,7 @@ impl Management {
     pub fn node_states(&self) -> Vec<NodeState> {
         let services = self.shared.services.load();
         let mut watches: Vec<_> = services.values().map(|watched| &watched.watch).collect();
-        watches.sort_by_key(|watch| watch.name.clone());
+        watches.sort_by(|a, b| a.name.cmp(&b.name));
         let states = watches.into_iter().flat_map(|watch| {
             let state = |node: &Arc<NodeWatch>| node_state(watch, node);
             watch.nodes.iter().map(state)
@@ -268,32 +279,60 @@ impl Shared {
         nodes.find(|known| known.address == node.address).cloned()
     }
 
-    /// Watches what the Directory says is there, no more and no less.
+    /// Watches what the Directory says is there, no more and no less: takes in
+    /// what has changed there since the last time.
     fn follow(&self) {
-        let roles = lock(&self.roles);
+        let mut followed = lock(&self.followed);
+        let now = self.common.publisher.directory().current();
+        let before = std::mem::replace(&mut *followed, Arc::clone(&now));
+        let changed: Vec<_> = now.services.changed_since(&before.services).collect();
+        let gone: Vec<_> = now.services.gone_since(&before.services).collect();
+        self.take_in(&changed, &gone);
+    }
+
+    /// The same, with new settings: everything may be otherwise.
+    fn follow_anew(&self) {
+        let mut followed = lock(&self.followed);
+        let now = self.common.publisher.directory().current();
+        let before = std::mem::replace(&mut *followed, Arc::clone(&now));
+        let all: Vec<_> = now.services.iter().collect();
+        let gone: Vec<_> = now.services.gone_since(&before.services).collect();
+        self.take_in(&all, &gone);
+    }
+
+    fn take_in(&self, changed: &[(&ServiceName, &Arc<Service>)], gone: &[&ServiceName]) {
         let before = self.services.load_full();
-        let snapshot = self.common.publisher.directory().current();
-        let mut services = HashMap::new();
-        for (name, service) in &snapshot.services {
-            let Some(role) = roles.get(name) else {
-                tracing::debug!(service = %name, "a service without a management role is not watched");
-                continue;
-            };
-            let store = lock(&self.stores).get(name).cloned();
-            let watched = match before.get(name) {
-                Some(watched) if watched.watch.fits(service, role, store.as_deref()) => {
-                    Arc::clone(watched)
-                }
-                known => self.begin(service, role, store, known.map(|known| &*known.watch)),
-            };
-            services.insert(name.clone(), watched);
+        let fresh = changed.iter().filter_map(|(name, service)| {
+            Some(((*name).clone(), self.watched(service, before.get(*name))?))
+        });
+        let fresh: Vec<_> = fresh.collect();
+        if !fresh.is_empty() || !gone.is_empty() {
+            let mut services = HashMap::clone(&before);
+            services.extend(fresh);
+            for name in gone {
+                services.remove(*name);
+            }
+            self.services.store(Arc::new(services));
         }
-        let services = Arc::new(services);
-        self.services.store(Arc::clone(&services));
-        drop(roles);
-        let gone = before.keys().filter(|name| !snapshot.services.contains_key(*name));
-        gone.for_each(|name| self.common.reigns.forget(name));
-        services.values().for_each(|watched| watched.watch.publish());
+        for name in gone {
+            self.common.reigns.forget(name);
+        }
+        let services = self.services.load();
+        let watches = changed.iter().filter_map(|(name, _)| services.get(*name));
+        watches.for_each(|watched| watched.watch.published());
+    }
+
+    /// A watch of a service if it needs another than it has.
+    fn watched(&self, service: &Service, known: Option<&Arc<Watched>>) -> Option<Arc<Watched>> {
+        let name = &service.name;
+        let Some(role) = lock(&self.roles).get(name).cloned() else {
+            tracing::debug!(service = %name, "a service without a management role is not watched");
+            return None;
+        };
+        let store = lock(&self.stores).get(name).cloned();
+        let known = known.map(|known| &*known.watch);
+        let fits = known.is_some_and(|watch| watch.fits(service, &role, store.as_deref()));
+        (!fits).then(|| self.begin(service, &role, store, known))
     }
 
     /// Begins to watch a service, with what is known of it already.
@@ -324,9 +363,8 @@ impl Shared {
             store,
             common: Arc::clone(&self.common),
         });
-        let _on_control = self.runtime.enter();
-        let tasks = watch.spawn();
-        Arc::new(Watched { watch, _tasks: tasks })
+        let keeping = self.runtime.spawn(Arc::clone(&watch).keep()).abort_handle();
+        Arc::new(Watched { watch, keeping })
     }
 
     /// What is remembered of a service that begins to be watched.

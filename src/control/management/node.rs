@@ -4,18 +4,19 @@
 //! look (at most LOOK_WITHIN) ─▶ condition ─▶ log, publish ─▶ rest ─┐
 //!   ▲                       a tenth of a second at least, then     │
 //!   └──────────── until it is time again, or somebody is worried ◀─┘
+//!                 and, nobody using the service, until it has its turn
 //! ```
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, SemaphorePermit, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::condition::{Condition, News, Standing};
 use super::error::NodeError;
 use super::link::Link;
-use super::pace::Bustle;
+use super::pace::{Bustle, Pace};
 use super::probe::{self, Look, Looked};
 use super::service::ServiceWatch;
 use crate::domain::{Kind, NodeAddress};
@@ -91,24 +92,50 @@ impl NodeWatch {
     /// Looks at the node again and again; never ends by itself.
     pub(super) async fn watch(&self, service: &ServiceWatch) {
         loop {
+            let turn = self.turn(service).await;
             let started = Instant::now();
-            let looked = self.look(service).await;
+            let looked = Box::pin(self.look(service)).await;
             let news = self.take_in(looked, service);
             self.tell(news, service);
             service.publish();
             self.looked_at.send_replace(Some(started));
-            self.rest(started, service).await;
+            let bustle = service.bustle();
+            if bustle == Bustle::Quiet {
+                self.link.close();
+            }
+            drop(turn);
+            self.rest(started, bustle.pace(service.vacant_for())).await;
+        }
+    }
+
+    /// Waits for the turn of a service that nobody uses, or until somebody
+    /// wants to use it.
+    async fn turn<'s>(&self, service: &'s ServiceWatch) -> Option<SemaphorePermit<'s>> {
+        if service.bustle() != Bustle::Quiet {
+            return None;
+        }
+        tokio::select! {
+            turn = service.common.quiet_looks.acquire() => turn.ok(),
+            () = self.woken.notified() => None,
         }
     }
 
     /// Resolves the node's name again and again, beside the looks, which a slow
-    /// resolver must not hold up; never ends by itself.
+    /// resolver must not hold up; an address needs it never, and a quiet service
+    /// not before somebody has looked. Never ends by itself.
     pub(super) async fn follow_name(&self, service: &ServiceWatch) {
+        if !self.address.has_name() {
+            return std::future::pending().await;
+        }
+        let mut looked_at = self.looked_at.subscribe();
         loop {
-            sleep(NAME_EVERY).await;
-            if service.bustle() != Bustle::Quiet {
-                self.link.follow_name().await;
+            if service.bustle() == Bustle::Quiet {
+                // The sender lives as long as `self`.
+                let _ = looked_at.changed().await;
+                continue;
             }
+            sleep(NAME_EVERY).await;
+            Box::pin(self.link.follow_name()).await;
         }
     }
 
@@ -142,12 +169,7 @@ impl NodeWatch {
         looked.unwrap_or(Err(NodeError::Timeout(LOOK_WITHIN)))
     }
 
-    async fn rest(&self, started: Instant, service: &ServiceWatch) {
-        let bustle = service.bustle();
-        if bustle == Bustle::Quiet {
-            self.link.close();
-        }
-        let pace = bustle.pace(service.vacant_for());
+    async fn rest(&self, started: Instant, pace: Pace) {
         sleep_until((started + pace.at_least).into()).await;
         let next = async {
             match pace.at_most {

@@ -7,15 +7,24 @@
 //! | has no primary, client in the last 5 minutes | second |
 //! | has no primary, no client | 10 seconds, over a connection of its own |
 //! | had a client in the last 5 minutes | 10 seconds |
-//! | had none | not at all: the next client causes a look and waits for it |
+//! | had none, or never had one | not at all: the next client causes a look and waits for it |
 //!
-//! Whatever happens, two looks at a node begin at least a tenth of a second
-//! apart, or as far as this table says if that is less.
+//! Whoever pauses a service is about to change its nodes, and counts as a
+//! client. Whatever happens, two looks at a node begin at least a tenth of a
+//! second apart, or as far as this table says if that is less. Services that
+//! nobody uses take turns: at most [`QUIET_LOOKS`] of their nodes are looked at
+//! at a time, so that thousands that begin together, or have lost their nodes
+//! together, are no storm.
 
 use std::time::Duration;
 
 /// The longest that a client waits for a look after a quiet time.
 pub(super) const ROUND_WITHIN: Duration = Duration::from_secs(2);
+
+/// Nodes of quiet services that are looked at at a time, each over a connection
+/// of its own. When all of 10,000 time out, a round takes five minutes; the
+/// next client's look waits for nobody.
+pub(super) const QUIET_LOOKS: usize = 64;
 
 /// The shortest time from one look at a node to the next, however much
 /// evidence there is.
@@ -48,16 +57,16 @@ pub(super) enum Bustle {
     Busy,
     /// Not lately, but a connection is kept.
     Calm,
-    /// No client for so long that no connection is kept.
+    /// No client for so long, or ever, that no connection is kept.
     Quiet,
 }
 
 impl Bustle {
-    /// From the time since the last client.
-    pub(super) fn after(idle: Duration) -> Self {
+    /// From the time since the last client; none: there never was one.
+    pub(super) fn after(idle: Option<Duration>) -> Self {
         match idle {
-            idle if idle < LATELY => Self::Busy,
-            idle if idle < QUIET_AFTER => Self::Calm,
+            Some(idle) if idle < LATELY => Self::Busy,
+            Some(idle) if idle < QUIET_AFTER => Self::Calm,
             _ => Self::Quiet,
         }
     }
@@ -83,17 +92,19 @@ mod tests {
 
     #[test]
     fn quiet_services_cost_nothing_and_broken_ones_are_found_healed() {
-        let pace = |idle, vacant_for: Option<u64>| {
-            let bustle = Bustle::after(Duration::from_secs(idle));
+        let pace = |idle: Option<u64>, vacant_for: Option<u64>| {
+            let bustle = Bustle::after(idle.map(Duration::from_secs));
             let pace = bustle.pace(vacant_for.map(Duration::from_secs));
             (pace.at_least.as_millis(), pace.at_most.map(|at_most| at_most.as_millis()))
         };
-        assert_eq!(pace(0, None), (100, Some(1_000)));
-        assert_eq!(pace(0, Some(0)), (25, Some(25)));
-        assert_eq!(pace(0, Some(300)), (100, Some(250)));
-        assert_eq!(pace(60, None), (100, Some(10_000)));
-        assert_eq!(pace(60, Some(0)), (100, Some(1_000)));
-        assert_eq!(pace(300, None), (100, None));
-        assert_eq!(pace(300, Some(0)), (100, Some(10_000)));
+        assert_eq!(pace(Some(0), None), (100, Some(1_000)));
+        assert_eq!(pace(Some(0), Some(0)), (25, Some(25)));
+        assert_eq!(pace(Some(0), Some(300)), (100, Some(250)));
+        assert_eq!(pace(Some(60), None), (100, Some(10_000)));
+        assert_eq!(pace(Some(60), Some(0)), (100, Some(1_000)));
+        assert_eq!(pace(Some(300), None), (100, None));
+        assert_eq!(pace(Some(300), Some(0)), (100, Some(10_000)));
+        assert_eq!(pace(None, None), (100, None));
+        assert_eq!(pace(None, Some(0)), (100, Some(10_000)));
     }
 }

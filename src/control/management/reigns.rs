@@ -73,22 +73,24 @@ impl Reigns {
     /// Keeps a service's reign. Returns when it is on the disk.
     pub(super) fn record(&self, service: &ServiceName, reign: &Reign) {
         self.change(|known| {
-            known.insert(service.to_string(), Written::from(reign));
+            let written = Written::from(reign);
+            known.get(service.as_str()) != Some(&written) && {
+                known.insert(service.to_string(), written);
+                true
+            }
         });
     }
 
     /// Forgets a service that was taken away: another may get its name.
     pub(super) fn forget(&self, service: &ServiceName) {
-        self.change(|known| {
-            known.remove(service.as_str());
-        });
+        self.change(|known| known.remove(service.as_str()).is_some());
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Written>)) {
+    /// Writes the file if the change says that there is one.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Written>) -> bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.clone();
-        change(&mut known);
-        let Some(path) = self.path.as_ref().filter(|_| *known != before) else {
+        let changed = change(&mut known);
+        let Some(path) = self.path.as_ref().filter(|_| changed) else {
             return;
         };
         if let Err(error) = write(path, &known) {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use futures_util::future::join_all;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::node::NodeWatch;
@@ -33,6 +33,8 @@ pub(super) struct Common {
     pub(super) metrics: Metrics,
     /// Says whether a service has clients now.
     pub(super) roster: Roster,
+    /// The turns of services that nobody uses.
+    pub(super) quiet_looks: Semaphore,
 }
 
 /// What outlives a change of a service's nodes.
@@ -41,7 +43,8 @@ pub(super) struct Memory {
     verifiers: Mutex<Verifiers>,
     /// There are questions to ask.
     pub(super) asked: Notify,
-    needed_at: Mutex<Instant>,
+    /// When a client was last there; none: there never was one.
+    needed_at: Mutex<Option<Instant>>,
     /// Who is the primary, and who was.
     pub(super) throne: Mutex<Throne>,
     /// What the service's store says of the leader.
@@ -58,7 +61,7 @@ impl Memory {
         Self {
             verifiers: Mutex::default(),
             asked: Notify::new(),
-            needed_at: Mutex::new(now),
+            needed_at: Mutex::default(),
             throne: Mutex::new(Throne::new(reign, now)),
             leadership: Mutex::new(Leadership::ByTimeline),
             doubted: Arc::default(),
@@ -68,7 +71,7 @@ impl Memory {
 
     /// A client was there at this time.
     pub(super) fn needed(&self, at: Instant) {
-        *lock(&self.needed_at) = at;
+        *lock(&self.needed_at) = Some(at);
     }
 
     /// The service has this store from now on. What another one has said
@@ -82,8 +85,9 @@ impl Memory {
         }
     }
 
-    fn idle(&self) -> Duration {
-        lock(&self.needed_at).elapsed()
+    /// The time since the last client; none: there never was one.
+    fn idle(&self) -> Option<Duration> {
+        lock(&self.needed_at).map(|at| at.elapsed())
     }
 }
 
@@ -121,26 +125,21 @@ impl ServiceWatch {
             && self.promised == service.plan.max_connections.get()
     }
 
-    /// The tasks that keep the watch up to date, until they are aborted. Must
-    /// be called on the control runtime.
-    pub(super) fn spawn(self: &Arc<Self>) -> Tasks {
-        let watching = self.nodes.iter().map(|node| {
-            let (service, node) = (Arc::clone(self), Arc::clone(node));
-            tokio::spawn(async move { node.watch(&service).await }).abort_handle()
-        });
-        let resolving = self.nodes.iter().map(|node| {
-            let (service, node) = (Arc::clone(self), Arc::clone(node));
-            tokio::spawn(async move { node.follow_name(&service).await }).abort_handle()
-        });
-        let mut tasks: Vec<_> = watching.chain(resolving).collect();
-        let service = Arc::clone(self);
-        tasks.push(tokio::spawn(async move { service.answer_questions().await }).abort_handle());
-        if let Some(store) = self.store.clone() {
-            let service = Arc::clone(self);
-            let following = async move { service.follow_leader(&store).await };
-            tasks.push(tokio::spawn(following).abort_handle());
-        }
-        Tasks(tasks)
+    /// Keeps the watch up to date; never ends by itself. One task for all of a
+    /// service, and what is under way only now and then is boxed: thousands of
+    /// services that nobody uses do nothing but wait here.
+    pub(super) async fn keep(self: Arc<Self>) {
+        let node = |node: &Arc<NodeWatch>| {
+            let (service, node) = (Arc::clone(&self), Arc::clone(node));
+            async move { tokio::join!(node.watch(&service), node.follow_name(&service)) }
+        };
+        let nodes = join_all(self.nodes.iter().map(node));
+        let leader = async {
+            if let Some(store) = &self.store {
+                Box::pin(self.follow_leader(store)).await;
+            }
+        };
+        tokio::join!(nodes, self.answer_questions(), leader);
     }
 
     /// The verifiers that are known.
@@ -174,15 +173,30 @@ impl ServiceWatch {
         }
     }
 
-    /// How busy the service is, by its last login and by who is there now.
+    /// How busy the service is, by its last login and by who is there now. One
+    /// that is paused is about to get another primary: it counts as busy.
     pub(super) fn bustle(&self) -> Bustle {
         match Bustle::after(self.memory.idle()) {
             Bustle::Busy => Bustle::Busy,
-            _ if !self.common.roster.seats_of(&self.name).is_empty() => {
+            _ if self.is_paused() || !self.common.roster.seats_of(&self.name).is_empty() => {
                 self.memory.needed(Instant::now());
                 Bustle::Busy
             }
             calm => calm,
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.common.publisher.directory().is_paused(&self.name)
+    }
+
+    /// Somebody has published the service: what was seen of its nodes goes with
+    /// it, and a pause wakes those who look at them.
+    pub(super) fn published(&self) {
+        self.publish();
+        if Bustle::after(self.memory.idle()) != Bustle::Busy && self.is_paused() {
+            self.memory.needed(Instant::now());
+            self.wake();
         }
     }
 
@@ -228,16 +242,6 @@ impl ServiceWatch {
     pub(super) fn wake(&self) {
         self.memory.doubted.notify_one();
         self.nodes.iter().for_each(|node| node.wake());
-    }
-}
-
-/// Tasks that end when this is dropped.
-#[derive(Debug)]
-pub(super) struct Tasks(Vec<AbortHandle>);
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
     }
 }
 

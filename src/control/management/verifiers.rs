@@ -125,6 +125,11 @@ impl Verifiers {
         }
     }
 
+    /// Whether nothing is known, and so nothing to be forgotten.
+    pub(super) fn is_empty(&self) -> bool {
+        self.roles.is_empty()
+    }
+
     /// Whether there is something to ask.
     pub(super) fn has_questions(&self) -> bool {
         !self.questions.is_empty()

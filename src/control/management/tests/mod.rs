@@ -130,7 +130,16 @@ impl Scene {
         Self::remembering(service, settings, Reigns::default())
     }
 
+    /// A service that clients use.
     fn remembering(service: Service, settings: Settings, reigns: Reigns) -> Self {
+        let scene = Self::unused(service, settings, reigns);
+        scene.watch().memory.needed(Instant::now());
+        scene.watch().wake();
+        scene
+    }
+
+    /// A service that never had a client.
+    fn unused(service: Service, settings: Settings, reigns: Reigns) -> Self {
         let services = [(service.name.clone(), Arc::new(service))].into();
         let directory = Arc::new(Directory::new(Snapshot { services, ..Snapshot::default() }));
         let management = Management::start(
@@ -142,6 +151,10 @@ impl Scene {
             Metrics::new(),
         );
         Self { management, directory }
+    }
+
+    fn watch(&self) -> Arc<ServiceWatch> {
+        self.management.shared.watch(&name()).unwrap()
     }
 
     /// The shared server, looked after by the role that `node sql` makes.

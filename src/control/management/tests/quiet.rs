@@ -5,9 +5,11 @@ use super::*;
 const SOON: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_secs(301);
 
+/// The connections that the management role has on a server.
+const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postern'";
+
 fn fall_quiet(scene: &Scene) {
-    let watch = scene.management.shared.watch(&name()).unwrap();
-    watch.memory.needed(Instant::now().checked_sub(QUIET).unwrap());
+    scene.watch().memory.needed(Instant::now().checked_sub(QUIET).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,9 +24,8 @@ async fn a_quiet_service_keeps_no_connection_and_its_next_client_waits_for_a_loo
     // What is known needs no question, but the next client still waits.
     scene.refused("nobody").await;
     fall_quiet(&scene);
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postern'";
     for cluster in [&one, &two] {
-        eventually(SOON, "no connection", || cluster.psql(sessions).unwrap() == "0").await;
+        eventually(SOON, "no connection", || cluster.psql(SESSIONS).unwrap() == "0").await;
     }
     one.stop(crate::cluster::StopMode::Fast).unwrap();
     two.promote().unwrap();
@@ -32,4 +33,33 @@ async fn a_quiet_service_keeps_no_connection_and_its_next_client_waits_for_a_loo
     assert_eq!(scene.primary(), Ok(node(&one)), "nobody has looked");
     assert_eq!(scene.refused("nobody").await, Some(NoVerifier::UnknownRole));
     assert_eq!(scene.primary(), Ok(node(&two)), "seen before the client goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_never_had_a_client_is_looked_at_once_and_keeps_no_connection() {
+    let builder = managed(&installation()).setting("log_statement", "all");
+    let cluster = builder.start().unwrap();
+    let service = service(Kind::PostgreSql, vec![node(&cluster)]);
+    let scene = Scene::unused(service, settings(management_role()), Reigns::default());
+    eventually(SOON, "seen", || scene.primary() == Ok(node(&cluster))).await;
+    eventually(SOON, "no connection", || cluster.psql(SESSIONS).unwrap() == "0").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let looks = || cluster.log().unwrap().matches("pg_is_in_recovery").count();
+    assert_eq!(looks(), 1);
+    // Its first client causes a look.
+    assert_eq!(scene.refused("nobody").await, Some(NoVerifier::UnknownRole));
+    assert!(looks() >= 2, "{} looks", looks());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_wakes_those_who_look_at_a_quiet_service() {
+    let one = managed(&installation()).start().unwrap();
+    let two = one.standby().unwrap();
+    let service = service(Kind::PostgreSql, vec![node(&one), node(&two)]);
+    let scene = Scene::unused(service, settings(management_role()), Reigns::default());
+    eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
+    eventually(SOON, "no connection", || one.psql(SESSIONS).unwrap() == "0").await;
+    scene.directory.set_paused(&name(), true);
+    two.promote().unwrap();
+    eventually(SOON, "two is the primary", || scene.primary() == Ok(node(&two))).await;
 }
