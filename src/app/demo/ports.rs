@@ -56,7 +56,7 @@ impl Turn {
 /// The numbers, and nobody else can listen there before they are let go.
 pub(super) struct Reserved {
     pub(super) numbers: Ports,
-    _held: [Held; 3],
+    held: [Held; 3],
 }
 
 impl Reserved {
@@ -70,13 +70,15 @@ impl Reserved {
             choose(None, METRICS)?,
         ];
         let [session, transaction, metrics] = held.each_ref().map(|held| held.port);
-        Ok(Self { numbers: Ports { session, transaction, metrics }, _held: held })
+        Ok(Self { numbers: Ports { session, transaction, metrics }, held })
     }
 
     /// Frees the ports for Postern: no other demo takes one before the turn
     /// that is returned is over.
     pub(super) fn let_go(self) -> Result<Turn, Failure> {
-        Ok(Turn::wait()?)
+        let turn = Turn::wait()?;
+        drop(self.held);
+        Ok(turn)
     }
 }
 

@@ -27,7 +27,8 @@ fn c01_seats_are_given_back_and_bytes_are_kept() {
     assert_eq!(roster.len(), 1);
     drop(second);
     assert!(roster.is_empty() && roster.seats().is_empty());
-    assert_eq!(roster.traffic()[&"orders".parse().unwrap()], (10, 5));
+    let traffic = roster.traffic()[&"orders".parse().unwrap()];
+    assert_eq!((traffic.received, traffic.sent), (10, 5));
 }
 
 #[test]
