@@ -34,7 +34,9 @@ pub struct KnownRoutines {
     as_of: AtomicU64,
     /// The next who comes asks.
     is_due: AtomicBool,
-    /// What was said last, if there are such routines.
+    /// There are such routines.
+    has_any: AtomicBool,
+    /// What was said last, if there are.
     current: ArcSwapOption<Known>,
     last: Mutex<Last>,
     was_troubled: AtomicBool,
@@ -67,6 +69,7 @@ impl KnownRoutines {
             age,
             as_of: AtomicU64::new(NEVER),
             is_due: AtomicBool::default(),
+            has_any: AtomicBool::default(),
             current: ArcSwapOption::default(),
             last: Mutex::default(),
             was_troubled: AtomicBool::default(),
@@ -77,14 +80,15 @@ impl KnownRoutines {
     #[must_use]
     #[inline]
     pub fn current(&self) -> Option<Arc<Known>> {
-        self.current.load_full()
+        if self.has_any.load(Ordering::Relaxed) { self.current.load_full() } else { None }
     }
 
     /// What must be asked before a transaction.
     #[must_use]
     #[inline]
     pub fn ask(&self) -> Option<Asking> {
-        let is_of_now = self.as_of.load(Ordering::Relaxed) == self.age.of_routines();
+        // Whoever sees the age sees the routines, too.
+        let is_of_now = self.as_of.load(Ordering::Acquire) == self.age.of_routines();
         if is_of_now && !self.is_due.load(Ordering::Relaxed) {
             return None;
         }
@@ -113,12 +117,13 @@ impl KnownRoutines {
         if let Some(known) = known {
             let known = Arc::new(known);
             let any = (!known.routines.is_empty()).then(|| Arc::clone(&known));
+            self.has_any.store(any.is_some(), Ordering::Relaxed);
             self.current.store(any);
             last.known = known;
         }
         last.schema = schema;
         last.at = Some(now);
-        self.as_of.store(routines, Ordering::Relaxed);
+        self.as_of.store(routines, Ordering::Release);
     }
 
     /// Time has passed: what is known may be too old.
