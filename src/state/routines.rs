@@ -2,7 +2,7 @@
 //!
 //! A call names a function or procedure of the user's, and what that does is in
 //! its source: PostgreSQL is asked for the sources now and then ([`catalog`]),
-//! each is looked at ([`source`]), and what a call of it may do is kept by its
+//! each is looked at (`source.rs`), and what a call of it may do is kept by its
 //! name. Most databases have no such routine; then a text is not looked at for
 //! their names at all.
 //!
