@@ -33,6 +33,7 @@ pub async fn keep(slots: Slots, directory: Arc<Directory>, opener: Opener) {
             let deserted = node.deserted();
             node.close_idle(|server| !is_usable(server, now, &deserted));
             node.forget_unused();
+            node.age_routines(now);
             if let Some(since) = now.checked_sub(TICK) {
                 node.remind_waiting(since);
             }

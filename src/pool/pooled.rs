@@ -15,6 +15,7 @@ use crate::auth::credential::Credential;
 use crate::directory::Tenure;
 use crate::net::Worker;
 use crate::state::reports::Reports;
+use crate::state::routines::known::KnownRoutines;
 use crate::state::statements::ServerStatements;
 use crate::state::{Carried, Company};
 use crate::upstream::reset::Likeness;
@@ -82,6 +83,13 @@ impl PoolKey {
         self.credential
     }
 
+    /// Its database, which is named like the role where it is not named.
+    pub(super) fn database(&self) -> Bytes {
+        let named = |wanted: &str| self.parameters.iter().find(|(name, _)| name == wanted);
+        let database = named("database").or_else(|| named("user"));
+        database.map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+
     /// Its role; names that are no UTF-8 cannot log in.
     #[must_use]
     pub fn role(&self) -> &str {
@@ -130,6 +138,8 @@ pub struct PooledServer {
     pub audit_due: bool,
     /// The prepared statements on the server.
     pub statements: ServerStatements,
+    /// What is known of the routines of its database.
+    pub routines: Arc<KnownRoutines>,
     /// When it is too old to be used again; none: never.
     pub expires: Option<Instant>,
     /// How long it may be idle; none: for ever.
@@ -182,6 +192,7 @@ impl PooledServer {
     fn of(mut server: ServerConnection, pool: PoolId, reports: Reports, jitter: f64) -> Box<Self> {
         let schema = server.slot().node().schema().clone();
         let counted = server.slot().node().counted(pool);
+        let routines = server.slot().node().routines(pool);
         let pooling = server.node().pooling;
         let idle_since = Instant::now();
         let lifetime = pooling.server_lifetime.map(|lifetime| lifetime.mul_f64(jitter));
@@ -195,6 +206,7 @@ impl PooledServer {
             lent: 0,
             audit_due: false,
             statements: ServerStatements::new(pooling.max_prepared_statements, schema),
+            routines,
             expires: lifetime.map(|lifetime| idle_since + lifetime),
             idle_timeout: pooling.server_idle_timeout,
             idle_since,

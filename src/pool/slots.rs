@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::ledger::{Counts, Ledger, Limits, PoolId};
@@ -21,6 +22,7 @@ use super::pooled::PoolKey;
 use super::trial::{Trial, Trials};
 use crate::directory::Node;
 use crate::domain::{NodeAddress, ServiceName};
+use crate::state::routines::known::KnownRoutines;
 use crate::state::schema::SchemaAge;
 use idle::Idle;
 pub use lending::Leased;
@@ -57,6 +59,8 @@ pub struct NodeSlots {
     unproven: AtomicBool,
     trials: Arc<Trials>,
     schema: SchemaAge,
+    /// By database.
+    routines: Mutex<HashMap<Bytes, Arc<KnownRoutines>>>,
 }
 
 #[derive(Debug, Default)]
@@ -214,6 +218,27 @@ impl NodeSlots {
     #[must_use]
     pub fn schema(&self) -> &SchemaAge {
         &self.schema
+    }
+
+    /// What is known of the routines of a pool's database.
+    #[must_use]
+    pub fn routines(&self, pool: PoolId) -> Arc<KnownRoutines> {
+        let Some(database) = self.lock().database(pool) else {
+            return Arc::new(KnownRoutines::new(self.schema.clone()));
+        };
+        let mut routines = self.routines.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(KnownRoutines::new(self.schema.clone()));
+        Arc::clone(routines.entry(database).or_insert_with(new))
+    }
+
+    /// Time has passed since something was learnt of routines. Forgets those of
+    /// databases to which there is no connection.
+    pub(super) fn age_routines(&self, now: Instant) {
+        let mut routines = self.routines.lock().unwrap_or_else(PoisonError::into_inner);
+        routines.retain(|_, known| Arc::strong_count(known) > 1);
+        for known in routines.values() {
+            known.grow_old(now);
+        }
     }
 
     /// The right to try a login on the node: at once, unless it is in trouble.

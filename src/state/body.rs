@@ -11,7 +11,7 @@ use super::look::Look;
 use crate::domain::{PinReason, Pins};
 
 /// Words that are commands, or parts of them, and what they may leave.
-const WORDS: [(&str, PinReason); 9] = [
+pub(super) const WORDS: [(&str, PinReason); 9] = [
     ("deallocate", PinReason::SqlPrepare),
     ("hold", PinReason::HeldCursor),
     ("listen", PinReason::Listen),
@@ -48,7 +48,7 @@ fn pin_of(word: &[u8]) -> Option<PinReason> {
 }
 
 /// The runs of bytes that could be identifiers.
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let pieces = text.split(|byte| !continues_word(*byte));
     pieces.filter(|piece| piece.first().is_some_and(|byte| starts_word(*byte)))
 }

@@ -1,8 +1,8 @@
 //! PostgreSQL's own functions that leave something on the connection.
 //!
 //! A name counts whatever schema it is qualified with: who hides
-//! `pg_advisory_lock` behind a function of his own is pinned in vain. The
-//! functions of extensions and of users are the documented gap of decision 22.
+//! `pg_advisory_lock` behind a function of his own is pinned in vain. What
+//! functions of users do is found in their sources ([`routines`](super::routines)).
 //!
 //! Deliberately absent: the `_xact_` locks, which end with the transaction;
 //! and `nextval`, `setval`, which matter only once `currval` or `lastval` asks.
@@ -69,7 +69,6 @@ pub fn is_end(word: &[u8]) -> bool {
 }
 
 /// The names of them all.
-#[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().chain(&ENDS).map(|(name, _)| *name)
 }

@@ -174,6 +174,14 @@ impl<'t> Tokens<'t> {
         Self(Lexer::new(text, standard_conforming_strings))
     }
 
+    /// These tokens, as far as they are within so many bytes; the last may be
+    /// cut.
+    #[must_use]
+    pub fn within(&self, bytes: usize) -> Self {
+        let Lexer { rest, standard_conforming_strings } = self.0;
+        Self(Lexer { rest: &rest[..rest.len().min(bytes)], standard_conforming_strings })
+    }
+
     /// The next token, which stays the next one.
     #[must_use]
     pub fn peek(&self) -> Option<Token<'t>> {

@@ -153,16 +153,27 @@ fn read(text: &[u8], standard_conforming_strings: bool) -> Look {
 fn statement(tokens: &mut Tokens, standard_conforming_strings: bool, found: &mut Look) {
     let mut before = None;
     while let Some(token) = tokens.next().filter(|token| !token.is_symbol(b';')) {
-        match token.kind {
-            Kind::Symbol => symbol(before, &token, tokens, found),
-            Kind::Word => word(before, &token, tokens, found),
-            Kind::UnicodeIdentifier => found.pins.insert(PinReason::Unparsed),
-            Kind::String if !standard_conforming_strings && token.text.contains(&b'\\') => {
-                found.pins.insert(PinReason::Unparsed);
-            }
-            _ => {}
-        }
+        anywhere(before, &token, tokens, standard_conforming_strings, found);
         before = Some(token);
+    }
+}
+
+/// What a token says wherever it stands, given the one before it and the rest.
+pub(super) fn anywhere(
+    before: Option<Token>,
+    token: &Token,
+    rest: &Tokens,
+    standard_conforming_strings: bool,
+    found: &mut Look,
+) {
+    match token.kind {
+        Kind::Symbol => symbol(before, token, rest, found),
+        Kind::Word => word(before, token, rest, found),
+        Kind::UnicodeIdentifier => found.pins.insert(PinReason::Unparsed),
+        Kind::String if !standard_conforming_strings && token.text.contains(&b'\\') => {
+            found.pins.insert(PinReason::Unparsed);
+        }
+        _ => {}
     }
 }
 

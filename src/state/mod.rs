@@ -5,13 +5,14 @@
 //! that the next connection would lack; [`may_fold_dates`] says whether a
 //! text means something else when it is prepared on another day.
 //!
-//! Nothing here has a socket, a clock or a memory: a text goes in, a verdict
-//! comes out. Verdicts may be too strict, never too lenient: a text that
-//! PostgreSQL accepts and that creates such state gets its verdict, and what
-//! is not seen is named here:
+//! Nothing here has a socket or a clock: a text goes in, a verdict comes out.
+//! Verdicts may be too strict, never too lenient: a text that PostgreSQL
+//! accepts and that creates such state gets its verdict, and what is not seen
+//! is named here:
 //!
-//! - what happens inside functions and procedures that the text calls, except
-//!   those of PostgreSQL itself that [`functions`] lists;
+//! - what happens inside functions that the text does not call by name, as
+//!   triggers, views and operators do, and inside those without a source; those
+//!   of PostgreSQL itself are in [`functions`], those of users in [`routines`];
 //! - SQL that is put together at run time out of pieces of words.
 //!
 //! Texts are read as they come. In some client encodings a byte below 0x80 may
@@ -32,6 +33,7 @@ mod parameters;
 mod prefilter;
 pub mod reading;
 pub mod reports;
+pub mod routines;
 pub mod schema;
 mod settings;
 pub mod statement_commands;

@@ -192,7 +192,7 @@ pub fn columns(row: &[u8]) -> Option<impl Iterator<Item = Option<&[u8]>>> {
     Some(columns.into_iter())
 }
 
-fn from_hex(digits: &[u8]) -> Option<Bytes> {
+pub(super) fn from_hex(digits: &[u8]) -> Option<Bytes> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let (pairs, rest) = digits.as_chunks::<2>();
     let byte = |[a, b]: &[u8; 2]| u8::try_from(digit(*a)? << 4 | digit(*b)?).ok();

@@ -35,6 +35,9 @@ pub struct Statement {
     pub definition: Bytes,
     /// What a run of it may do to the session, if anything.
     pub look: Option<Box<Look>>,
+    /// By which version of the routines that is known; as [`Self::new`] makes
+    /// it, by none.
+    pub routines: u128,
     /// How its literals were read when it was prepared; `None` if it has none.
     literals: Option<StatementId>,
 }
@@ -69,7 +72,14 @@ impl Statement {
         let literals = may_hold_literals(definition).then_some(meaning.literals);
         let schema = schema.to_be_bytes();
         let id = hash(&[&length, definition, &literals.unwrap_or_default(), &owner, &schema]);
-        Self { id, definition: Bytes::copy_from_slice(definition), look, literals }
+        Self { id, definition: Bytes::copy_from_slice(definition), look, routines: 0, literals }
+    }
+
+    /// The same statement, of which another look says what it does.
+    #[must_use]
+    pub fn looked_at(&self, look: Option<Box<Look>>, routines: u128) -> Self {
+        let Self { id, ref definition, literals, .. } = *self;
+        Self { id, definition: definition.clone(), look, routines, literals }
     }
 
     /// What it is known by on a server now. Where it would be prepared with
@@ -187,6 +197,15 @@ impl ClientStatements {
         self.bytes = bytes;
         self.by_name.insert(name, statement);
         Ok(())
+    }
+
+    /// Something else is known now of the statement of this name.
+    pub fn replace(&mut self, name: &[u8], statement: Statement) {
+        let place =
+            if name.is_empty() { self.unnamed.as_mut() } else { self.by_name.get_mut(name) };
+        if let Some(place) = place {
+            *place = Arc::new(statement);
+        }
     }
 
     /// Forgets a statement.

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::{NodeSlots, Slot, State};
 use crate::auth::client::Keys;
 use crate::auth::credential::Credential;
@@ -158,6 +160,13 @@ impl NodeSlots {
         if let Some(pool) = state.pools.get_mut(&pool) {
             pool.greeting = Some(Arc::new(greeting));
         }
+    }
+}
+
+impl State {
+    /// The database of a pool that there is.
+    pub(super) fn database(&self, pool: PoolId) -> Option<Bytes> {
+        self.pools.get(&pool).map(|pool| pool.key.database())
     }
 }
 

@@ -1,13 +1,18 @@
 //! What a client of the transaction endpoint has, that decides what is sent
 //! for it: its settings, its prepared statements, why it keeps its connection.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::state::audit::fingerprint;
 use crate::state::reading::{Question, Reply, Unclear};
 use crate::state::reports::Reports;
+use crate::state::routines::catalog::Known;
+use crate::state::schema::Change;
 use crate::state::statements::{ClientStatements, Meaning, hash};
 use crate::state::{Carried, Company, Look, PinReason, Pins, Sequences, Touched, look};
+use crate::wire::request::split_string;
 
 const APPLICATION_NAME: &str = "application_name";
 
@@ -42,6 +47,9 @@ pub struct ClientState {
     /// What a run of the statements may do that SQL has prepared: nobody looks
     /// which of them it is.
     pub prepared: Option<Box<Look>>,
+    /// The routines of its database that do something to the session, as of its
+    /// last transaction; none: there are none.
+    pub routines: Option<Arc<Known>>,
     /// What its statements mean.
     pub meaning: Meaning,
     /// The `application_name` that it began with, where that is not what its
@@ -71,7 +79,7 @@ pub struct Doubts {
     /// Something failed or was rolled back.
     pub undone: bool,
     /// The schema, by a transaction that is not over.
-    pub schema: bool,
+    pub schema: Option<Change>,
 }
 
 impl ClientState {
@@ -93,6 +101,7 @@ impl ClientState {
             discarding: None,
             borrowed: Vec::new(),
             prepared: None,
+            routines: None,
             meaning: Meaning { own, ..Meaning::default() },
             first_name: None,
             unwanted: Pins::NONE,
@@ -112,11 +121,34 @@ impl ClientState {
         if !text.is_ascii() && self.reports.mixes_ascii() {
             found.pins.insert(PinReason::Unparsed);
         }
+        if let Some(known) = &self.routines {
+            known.routines.look(text, &mut found);
+        }
         found
+    }
+
+    /// Tells the routines by which texts are looked at from others.
+    #[must_use]
+    pub fn routines_version(&self) -> u128 {
+        self.routines.as_ref().map_or(0, |known| known.routines.version())
+    }
+
+    /// What a statement does is looked at again where other routines were known
+    /// when it was prepared.
+    pub fn look_again(&mut self, name: &[u8]) {
+        let version = self.routines_version();
+        let statement = self.statements.find(name).filter(|found| found.routines != version);
+        if let Some(statement) = statement.cloned() {
+            let text = split_string(&statement.definition).map_or(&b""[..], |(text, _)| text);
+            let look = self.look(text);
+            let look = (!look.is_nothing()).then(|| Box::new(look));
+            self.statements.replace(name, statement.looked_at(look, version));
+        }
     }
 
     /// SQL runs the statement of this name.
     pub fn expect_execute(&mut self, name: &[u8]) {
+        self.look_again(name);
         let look = match self.statements.get(name) {
             Some(statement) => statement.look.clone(),
             None => self.prepared.clone(),

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::client_state::ClientState;
 use super::expected::Reply;
 use super::pending::Exchange;
-use crate::state::schema::may_change_schema;
+use crate::state::schema::change_of;
 use crate::state::statements::find_shared_name;
 use crate::state::{PinReason, Pins};
 use crate::wire::answer::{self, Severity};
@@ -194,10 +194,9 @@ impl Downward {
                 exchange.expected.ready(group, &mut exchange.client.statements);
                 let is_over = exchange.conversation.status() == TransactionStatus::Idle;
                 exchange.client.transactions += u32::from(is_over);
-                if exchange.client.doubts.schema && is_over {
+                if is_over && let Some(change) = exchange.client.doubts.schema.take() {
                     // What others have parsed meanwhile was analysed by the old one.
-                    exchange.client.doubts.schema = false;
-                    exchange.statements.schema.changed();
+                    exchange.statements.schema.changed(change);
                 }
                 Verdict::Forward
             }
@@ -257,9 +256,10 @@ fn silent_report(body: &[u8], exchange: &mut Exchange<'_>) -> Verdict {
 /// What the client has sent since is not thrown away with it: so long as more
 /// is under way, its names stay, and so does what holds it to its connection.
 fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
-    if may_change_schema(body) {
-        exchange.client.doubts.schema = true;
-        exchange.statements.schema.changed();
+    if let Some(change) = change_of(body) {
+        let doubts = &mut exchange.client.doubts;
+        doubts.schema = doubts.schema.max(Some(change));
+        exchange.statements.schema.changed(change);
     }
     match body {
         b"DISCARD ALL\0" | b"DEALLOCATE ALL\0" => {}

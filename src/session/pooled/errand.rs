@@ -1,6 +1,6 @@
 //! What Postern asks the server connection for its own sake, of which the
-//! client hears nothing: to give it the client's settings, or to say what the
-//! client has done to it.
+//! client hears nothing: to give it the client's settings, to say what the
+//! client has done to it, or what routines the client may call.
 //!
 //! While one is under way nothing of the client is sent: what comes behind
 //! depends on the answer.
@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::expected::Expected;
 use crate::state::Carried;
 use crate::state::reading::Question;
+use crate::state::routines::known::Asking;
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::put_message;
 use crate::wire::request::put_query;
@@ -25,6 +26,8 @@ pub enum Errand {
     Name,
     /// What is really left on the connection.
     Audit,
+    /// Which routines of the database leave something on the connection.
+    Routines(Asking),
 }
 
 /// An errand that was sent.
@@ -33,8 +36,8 @@ pub struct Underway {
     /// What it is about.
     pub errand: Errand,
     group: u64,
-    /// The body of the row that has come.
-    pub row: Option<Bytes>,
+    /// The bodies of the rows that have come.
+    pub rows: Vec<Bytes>,
     /// The error that has come, as a message.
     pub error: Option<Bytes>,
     is_over: bool,
@@ -54,7 +57,7 @@ impl Underway {
         put_query(out, sql);
         expected.silence(group);
         conversation.from_client(b'Q');
-        Box::new(Self { errand, group, row: None, error: None, is_over: false })
+        Box::new(Self { errand, group, rows: Vec::new(), error: None, is_over: false })
     }
 
     /// Whether a message of this group is an answer to it.
@@ -72,7 +75,7 @@ impl Underway {
     /// A message of its group has come.
     pub fn hear(&mut self, kind: u8, body: &[u8]) {
         match kind {
-            b'D' => self.row = Some(Bytes::copy_from_slice(body)),
+            b'D' => self.rows.push(Bytes::copy_from_slice(body)),
             b'E' => {
                 let mut message = BytesMut::new();
                 put_message(&mut message, b'E', &[body]);

@@ -5,6 +5,7 @@ mod audit;
 mod compatibility;
 mod model;
 mod pins;
+mod routines;
 mod sequences;
 mod settings;
 

@@ -8,12 +8,12 @@ use crate::pooled_client::{bind, close, execute, parse, send, sync};
 use crate::raw::message;
 use crate::stage::eventually;
 
-fn pinned(stage: &Stage) -> u32 {
+pub(super) fn pinned(stage: &Stage) -> u32 {
     stage.postern().door().slots.counts()[0].counts.pinned
 }
 
 /// Runs the texts; the connection is kept behind each but the last.
-fn keeps_until_the_last(stage: &Stage, texts: &[&str]) {
+pub(super) fn keeps_until_the_last(stage: &Stage, texts: &[&str]) {
     let mut raw = pooled(stage);
     let (last, before) = texts.split_last().unwrap();
     for text in before {

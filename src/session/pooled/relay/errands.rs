@@ -1,7 +1,9 @@
 //! What Postern itself says on a lent connection, before the client's first
 //! message and after its last: settings made true and read back, audits.
 
-use bytes::BytesMut;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
 
 use super::{Relay, Step};
 use crate::domain::Refusal;
@@ -13,6 +15,12 @@ use crate::session::pooled::pending::Pending;
 use crate::state::Sequences;
 use crate::state::audit::{self, Belief};
 use crate::state::carried::put_literal;
+use crate::state::reading::Unclear;
+use crate::state::routines;
+use crate::state::routines::catalog::Next;
+use crate::state::routines::known::Asking;
+use crate::wire::frame::HEADER;
+use crate::wire::login::error_field;
 
 impl Relay {
     pub(super) fn begin(&mut self, mut server: Box<PooledServer>) {
@@ -79,12 +87,45 @@ impl Relay {
         true
     }
 
-    /// An errand is over: what it says holds from now on.
-    pub(super) fn finish(&mut self, member: &mut Member, door: &FrontDoor) -> Result<(), Step> {
+    /// Before a transaction, which `bytes` begin: takes what is known of the
+    /// routines that it may call, or asks for it. Returns whether there is an
+    /// errand now.
+    pub(super) fn ask_for_routines(
+        &mut self,
+        member: &mut Member,
+        bytes: &[u8],
+        out: &mut BytesMut,
+    ) -> bool {
+        let Some(server) = &self.server else { return false };
+        // A script of definitions need not ask behind each of them.
+        let asking = server.routines.ask().filter(|_| !defines_routine(bytes));
+        let Some(asking) = asking else {
+            member.state.routines = server.routines.current();
+            return false;
+        };
+        self.send_asking(asking, out);
+        true
+    }
+
+    fn send_asking(&mut self, asking: Asking, out: &mut BytesMut) {
+        let mut sql = BytesMut::new();
+        asking.inquiry.put_sql(&mut sql);
+        self.send(Errand::Routines(asking), &sql, out);
+    }
+
+    /// An errand is over: what it says holds from now on. What follows it is
+    /// put into `out`.
+    pub(super) fn finish(
+        &mut self,
+        member: &mut Member,
+        door: &FrontDoor,
+        out: &mut BytesMut,
+    ) -> Result<(), Step> {
         let Some(done) = self.pending.errand.take_if(|errand| errand.is_over()) else {
             return Ok(());
         };
-        let Underway { errand, row, error, .. } = *done;
+        let Underway { errand, rows, error, .. } = *done;
+        let row = rows.first();
         match (errand, error) {
             (Errand::Replay(_), Some(error)) => {
                 member.state.is_refused = true;
@@ -97,10 +138,50 @@ impl Relay {
                     server.carried = wanted;
                 }
             }
-            (Errand::Audit, _) => self.judge(member, door, row.as_deref()),
-            (errand, _) => self.settle(member, &errand, row.as_deref()),
+            (Errand::Audit, _) => self.judge(member, door, row.map(|row| &**row)),
+            (Errand::Routines(asking), error) => {
+                self.hear_of_routines(member, asking, &rows, error.as_ref(), out);
+            }
+            (errand, _) => self.settle(member, &errand, row.map(|row| &**row)),
         }
         Ok(())
+    }
+
+    /// The server has told of routines: perhaps it must be asked who calls them.
+    /// Where it does not tell, what was known before holds.
+    fn hear_of_routines(
+        &mut self,
+        member: &Member,
+        asking: Asking,
+        rows: &[Bytes],
+        error: Option<&Bytes>,
+        out: &mut BytesMut,
+    ) {
+        let Some(server) = &self.server else { return };
+        let ages = asking.ages();
+        let next = asking.inquiry.hear(rows.iter().map(|row| &**row));
+        let (known, trouble) = match next {
+            _ if error.is_some() => (None, Some("PostgreSQL does not tell their sources")),
+            Err(Unclear) => (None, Some("PostgreSQL's answer is not understood")),
+            Ok(Next::Ask(inquiry)) => {
+                return self.send_asking(Asking::again(inquiry, ages), out);
+            }
+            Ok(Next::Same) => (None, None),
+            Ok(Next::Known(known, 0)) => (Some(known), None),
+            Ok(Next::Known(known, _)) => (Some(known), Some("their sources are too many")),
+        };
+        if let Some(reason) = trouble
+            && server.routines.is_first_trouble()
+        {
+            let service = &member.seat.occupant.endpoint.service;
+            let answer = error.and_then(|error| error_field(error.get(HEADER..)?, b'M'));
+            let answer = answer.map(String::from_utf8_lossy);
+            tracing::warn!(
+                %service, reason, answer = answer.as_deref(),
+                "what some routines of a database leave on a connection is not seen",
+            );
+        }
+        server.routines.answered(ages, known, Instant::now());
     }
 
     /// Sends a query of Postern's own. It puts an end to the unnamed statement,
@@ -169,6 +250,12 @@ impl Relay {
             door.metrics.refused(Some(service), Refusal::StateRefused { reason }.answer().label);
         }
     }
+}
+
+/// Whether a simple query with these first bytes defines a routine.
+fn defines_routine(bytes: &[u8]) -> bool {
+    let text = bytes.get(HEADER..).filter(|_| bytes[0] == b'Q');
+    text.is_some_and(routines::defines_one)
 }
 
 /// The statement that gives a client its own `application_name` back.

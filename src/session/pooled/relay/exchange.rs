@@ -26,7 +26,10 @@ impl Relay {
         if self.downward.preparation_failed {
             return Err(Step::End(End::Preparation));
         }
-        self.finish(turn.member, turn.door)?;
+        self.finish(turn.member, turn.door, turn.out)?;
+        if !turn.out.is_empty() {
+            self.push_up(turn).map_err(Step::End)?;
+        }
         if turn.member.seat.pins() != turn.member.state.pins
             || !turn.member.state.refused.is_empty()
         {
@@ -95,6 +98,10 @@ impl Relay {
         };
         if std::mem::take(&mut self.unprepared) {
             self.send_first(turn, bytes)?;
+        } else if self.is_between_transactions()
+            && self.ask_for_routines(turn.member, bytes, turn.out)
+        {
+            self.hold(turn, bytes)?;
         } else {
             self.send_up(turn, bytes)?;
         }
@@ -104,10 +111,19 @@ impl Relay {
     /// Sends the first bytes of a client on a connection, which is made the
     /// client's first; what takes an answer of the server holds them back.
     pub(super) fn send_first(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
+        if self.ask_for_routines(turn.member, bytes, turn.out) {
+            self.unprepared = true;
+            return self.hold(turn, bytes);
+        }
         self.prepare(turn.member, bytes, turn.out);
         if self.pending.errand.is_none() {
             return self.send_up(turn, bytes);
         }
+        self.hold(turn, bytes)
+    }
+
+    /// Sends an errand; the bytes of the client wait for its end.
+    fn hold(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
         turn.client.input.unsplit(BytesMut::from(bytes));
         self.push_up(turn)
     }

@@ -28,6 +28,11 @@ impl Relay {
             && !self.upward.is_garbled()
     }
 
+    /// Whether a client that keeps its connection begins something new.
+    pub(super) fn is_between_transactions(&self) -> bool {
+        self.pending.conversation.is_idle() && self.is_at_rest()
+    }
+
     /// Whether nothing of this client is left on the connection that the next
     /// would not be told of.
     pub(super) fn is_done(&self, member: &Member) -> bool {

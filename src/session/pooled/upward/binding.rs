@@ -32,6 +32,7 @@ pub(super) fn bound(
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) {
+    exchange.client.look_again(name);
     let Some(statement) = exchange.client.statements.find(name) else { return };
     let statement = Arc::clone(statement);
     if exchange.client.fingerprint.is_some() {

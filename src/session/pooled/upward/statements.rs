@@ -58,8 +58,9 @@ pub(super) fn parse(
     }
     let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
     let schema = exchange.statements.schema.now();
-    let statement =
-        Arc::new(Statement::new(definition, &exchange.client.meaning, schema, own, look));
+    let mut statement = Statement::new(definition, &exchange.client.meaning, schema, own, look);
+    statement.routines = exchange.client.routines_version();
+    let statement = Arc::new(statement);
     if name.is_empty() {
         unnamed_parsed(statement, exchange);
         return false;
