@@ -31,6 +31,8 @@ pub struct Connection {
     /// An error has come: after it the system reports the end of the stream,
     /// which the peer did not say.
     broken: Option<io::ErrorKind>,
+    /// The peer was told that nothing more will come.
+    shut: bool,
 }
 
 /// What TLS agreed on with a client.
@@ -53,6 +55,7 @@ impl Connection {
             input: BytesMut::new(),
             output: BytesMut::new(),
             broken: None,
+            shut: false,
         }
     }
 
@@ -101,7 +104,13 @@ impl Connection {
     /// # Errors
     /// As the socket and rustls.
     pub async fn close(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.transport.poll_close(cx)).await
+        poll_fn(|cx| self.poll_close(cx)).await
+    }
+
+    /// Whether the peer was told that nothing more will come.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.shut
     }
 
     /// Says that nothing more will come, without another byte, even of TLS.
@@ -229,7 +238,9 @@ impl Connection {
 
     /// Says that nothing more will come.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport.poll_close(cx)
+        let closed = self.transport.poll_close(cx);
+        self.shut |= matches!(closed, Poll::Ready(Ok(())));
+        closed
     }
 
     /// Makes the connection a TLS connection, as the server. What is in
@@ -273,6 +284,7 @@ impl Connection {
             input: BytesMut::new(),
             output: BytesMut::new(),
             broken: None,
+            shut: false,
         }
     }
 

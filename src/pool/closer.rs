@@ -254,7 +254,12 @@ impl Closer {
     }
 }
 
+/// Where the client has said Terminate itself, and has closed, nothing can be
+/// sent any more.
 async fn say_goodbye(connection: &mut Connection) -> io::Result<()> {
+    if connection.is_shut() {
+        return Ok(());
+    }
     connection.send(&TERMINATE).await?;
     connection.close().await
 }

@@ -5,6 +5,7 @@
 
 mod idle;
 mod lending;
+mod making_way;
 mod pools;
 mod slot;
 mod waiting;

@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ enum End {
     Abandoned,
     /// The client has said something for which PostgreSQL wants a database to
     /// itself.
-    WantsDatabase,
+    WantsDatabase(Arc<[u8]>),
     /// The client has said goodbye: its slot will soon be free.
     Leaving,
     /// The client has gone; the server has not closed yet.
@@ -83,9 +84,11 @@ enum End {
 impl End {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Client | Self::Abandoned | Self::WantsDatabase | Self::Leaving | Self::Left => {
-                "client closed"
-            }
+            Self::Client
+            | Self::Abandoned
+            | Self::WantsDatabase(_)
+            | Self::Leaving
+            | Self::Left => "client closed",
             Self::Server => "server closed",
             Self::ClientLost(_) => "client lost",
             Self::ServerLost(_) => "server lost",
@@ -104,7 +107,7 @@ impl End {
             | Self::Ordered(_)
             | Self::Stalled
             | Self::Abandoned
-            | Self::WantsDatabase
+            | Self::WantsDatabase(_)
             | Self::Leaving
             | Self::Left => None,
         }
@@ -122,9 +125,10 @@ impl Established {
             match poll_fn(|cx| relay.poll(cx, client, server)).await {
                 End::Abandoned => Box::pin(Self::cancel_abandoned(server, door)).await,
                 End::Leaving => self.server.server().slot().closing(),
-                // Idle connections are gone within the time that PostgreSQL
-                // waits for them.
-                End::WantsDatabase => self.server.server().slot().node().close_idle(|_| true),
+                End::WantsDatabase(command) => {
+                    self.server.server().slot().node().make_way(&command);
+                    relay.making_way = Some(command);
+                }
                 end => break end,
             }
         };
@@ -156,7 +160,7 @@ impl Established {
             | End::Ordered(_)
             | End::Stalled
             | End::Abandoned
-            | End::WantsDatabase
+            | End::WantsDatabase(_)
             | End::Leaving
             | End::Left => {
                 drop(server);
@@ -209,7 +213,9 @@ struct Relay<'a> {
     bulk: Bulk,
     server_told: bool,
     leaving: bool,
-    wants_database: bool,
+    wants_database: Option<Arc<[u8]>>,
+    /// The command that wants a database to itself, while it is run.
+    making_way: Option<Arc<[u8]>>,
 }
 
 /// Whether the client may still send.
@@ -250,7 +256,8 @@ impl<'a> Relay<'a> {
             bulk: Bulk::default(),
             server_told: false,
             leaving: false,
-            wants_database: false,
+            wants_database: None,
+            making_way: None,
         }
     }
 
@@ -267,9 +274,13 @@ impl<'a> Relay<'a> {
         if client.has_unsent() {
             self.seat.stalled();
         }
+        if moved.is_ok()
+            && let Some(command) = self.wants_database.take()
+        {
+            return Poll::Ready(End::WantsDatabase(command));
+        }
         match moved {
             Err(end) => Poll::Ready(end),
-            Ok(()) if std::mem::take(&mut self.wants_database) => Poll::Ready(End::WantsDatabase),
             Ok(()) if self.is_left_to_the_closer(client) => Poll::Ready(End::Left),
             Ok(()) if self.begins_to_leave() => Poll::Ready(End::Leaving),
             Ok(()) => match self.ordered() {
@@ -347,7 +358,9 @@ impl<'a> Relay<'a> {
         bytes: &[u8],
     ) -> Result<(), End> {
         self.seat.add_received(bytes.len());
-        self.wants_database |= self.from_client.is_fresh() && begins_with_database_command(bytes);
+        if self.from_client.is_fresh() && begins_with_database_command(bytes) {
+            self.wants_database = Some(bytes.into());
+        }
         let (conversation, stakes) = (&mut self.conversation, &mut self.stakes);
         let (watch, mut forwarded) = (&mut self.watch, bytes.len());
         self.from_client.scan(bytes, |head, rest| {
@@ -451,6 +464,7 @@ impl<'a> Relay<'a> {
         });
         if self.conversation.answering() != answered {
             self.seat.answered(self.conversation.status() == TransactionStatus::Idle);
+            self.making_way = None;
         }
         // What the server says before it closes waits until it has closed.
         let (bytes, last) = bytes.split_at(fatal.unwrap_or(bytes.len()));
@@ -544,7 +558,7 @@ impl<'a> Relay<'a> {
             | End::ClientLost(_)
             | End::Stalled
             | End::Abandoned
-            | End::WantsDatabase
+            | End::WantsDatabase(_)
             | End::Leaving
             | End::Left => None,
             End::Ordered(refusal) => Some(Words::Ours(refusal.clone())),

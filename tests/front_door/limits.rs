@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::raw::Raw;
+use super::raw::{Raw, message};
 use super::stage::{PASSWORD, Stage, Wanted, eventually, make_role, server, start_server};
 use postern::cluster::Installations;
 
@@ -197,6 +197,25 @@ fn c03_vanishing_clients_never_exceed_the_plan() {
         let counts = stage.postern().door().slots.counts();
         counts.iter().all(|node| node.counts.used() == 0)
     });
+}
+
+/// Who says Terminate and closes has ended his backend himself.
+#[test]
+fn c03_sessions_that_end_well_are_not_ended_by_force() {
+    let stage = hobbyist();
+    for n in 0..30 {
+        let Ok((mut raw, _)) = Raw::log_in(&stage, &[]) else { panic!("session {n}") };
+        raw.query("SELECT 1");
+        raw.read_until(b'Z');
+        if n % 3 > 0 {
+            raw.send(&message(b'X', b""));
+        }
+        drop(raw);
+    }
+    eventually("every slot to be free", || {
+        stage.postern().door().slots.counts().iter().all(|slots| slots.counts.used() == 0)
+    });
+    assert_eq!(stage.metric("postern_terminated_backends_total"), 0);
 }
 
 #[test]

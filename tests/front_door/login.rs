@@ -150,6 +150,8 @@ fn a28_a_primary_that_is_down_is_waited_for_and_then_57p03() {
         ..Wanted::default()
     };
     let stage = Stage::new(&wanted);
+    // A service that was never used is not watched.
+    assert_eq!(verdict(&stage, PASSWORD), None);
     server.stop(StopMode::Fast).unwrap();
     eventually("the node to be seen down", || {
         let service = stage.postern().door().directory.service(&"orders".parse().unwrap());

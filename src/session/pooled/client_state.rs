@@ -11,7 +11,9 @@ use crate::state::reports::Reports;
 use crate::state::routines::catalog::Known;
 use crate::state::schema::Change;
 use crate::state::statements::{ClientStatements, Meaning, hash};
-use crate::state::{Carried, Company, Look, PinReason, Pins, Sequences, Touched, look};
+use crate::state::{
+    Carried, Company, Look, PinReason, Pins, Sequences, Touched, look, wants_database_alone,
+};
 use crate::wire::request::split_string;
 
 const APPLICATION_NAME: &str = "application_name";
@@ -38,7 +40,7 @@ pub struct ClientState {
     /// What its connection knows of sequences.
     pub sequences: Sequences,
     /// It has said something for which PostgreSQL wants a database to itself.
-    pub wants_database: bool,
+    pub wants_database: Option<Arc<[u8]>>,
     /// The group of a simple query that is DISCARD ALL and nothing else.
     pub discarding: Option<u64>,
     /// Names of its statements that are on the server because SQL speaks of
@@ -83,6 +85,14 @@ pub struct Doubts {
 }
 
 impl ClientState {
+    /// The text is about to be prepared or run: perhaps it wants a database to
+    /// itself.
+    pub fn note_database_command(&mut self, text: &[u8]) {
+        if wants_database_alone(text) {
+            self.wants_database = Some(text.into());
+        }
+    }
+
     /// A client that has said nothing yet.
     #[must_use]
     pub fn new(id: u64) -> Self {
@@ -97,7 +107,7 @@ impl ClientState {
             pins: Pins::NONE,
             servers: Company::default(),
             sequences: Sequences::Own,
-            wants_database: false,
+            wants_database: None,
             discarding: None,
             borrowed: Vec::new(),
             prepared: None,

@@ -219,6 +219,9 @@ impl Downward {
         }
         match kind {
             b'S' => return silent_report(body, exchange),
+            // What others have notified is the client's, whatever Postern was
+            // asking meanwhile.
+            b'A' => return Verdict::Forward,
             b'1' | b'3' => {
                 exchange.expected.completed();
             }

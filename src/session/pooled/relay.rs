@@ -19,6 +19,7 @@ mod serving;
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ pub(super) struct Relay {
     /// is not yet made true on it.
     unprepared: bool,
     abandoned: Option<Pin<Box<Sleep>>>,
+    /// The command that wants a database to itself, while it is run.
+    making_way: Option<Arc<[u8]>>,
 }
 
 impl Relay {

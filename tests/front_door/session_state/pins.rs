@@ -90,6 +90,28 @@ fn d28_what_never_came_to_be_keeps_nothing() {
     eventually("no pin without a lock", || pinned(&stage) == 0);
 }
 
+/// What Postern asks behind a LISTEN is answered at the same time.
+#[test]
+fn d29_no_notification_is_lost_while_postern_asks_for_itself() {
+    const NEWS: usize = 300;
+    let stage = Stage::with(&[("services", "pool_size = 2")]);
+    let (mut listener, mut notifier) = (pooled(&stage), direct(&stage));
+    run(&mut listener, "LISTEN news");
+    let notifying = std::thread::spawn(move || {
+        (0..NEWS).for_each(|n| run(&mut notifier, &format!("NOTIFY news, '{n}'")));
+    });
+    let mut heard = 0;
+    while !notifying.is_finished() {
+        listener.query("LISTEN news");
+        heard += listener.read_until(b'Z').iter().filter(|m| m.kind == b'A').count();
+    }
+    notifying.join().unwrap();
+    while heard < NEWS {
+        assert_eq!(listener.read().kind, b'A', "{heard} of {NEWS} heard");
+        heard += 1;
+    }
+}
+
 #[test]
 fn d29_notifications_arrive_while_the_client_is_idle() {
     let stage = Stage::with(&[("services", "pool_size = 2")]);

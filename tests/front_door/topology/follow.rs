@@ -1,6 +1,7 @@
 //! By timeline: no HA manager, somebody promotes.
 
 use super::*;
+use crate::raw::Raw;
 use crate::stage::{PASSWORD, make_role, start_server};
 use postern::cluster::Installations;
 
@@ -45,7 +46,9 @@ fn e01_an_old_primary_that_stays_up_or_comes_back_gets_no_client() {
 
     // As a standby of the new one it is welcome.
     two.start().unwrap();
-    within(SOON, "two leads again", || stage.leads_to(&two));
+    // Nobody uses the service since the restart, so it takes its time.
+    within(4 * SOON, "two leads again", || stage.leads_to(&two));
+    assert_eq!(server_port(&stage), two.port().to_string());
     one.rejoin(&two).unwrap();
     within(2 * SOON, "one is a standby", || stage.topology().standbys.len() == 1);
     assert_eq!(server_port(&stage), two.port().to_string());
@@ -65,6 +68,10 @@ fn e03_a_service_without_a_primary_heals_and_nodes_come_and_go_by_reload() {
         stage
     };
     within(SOON, "one leads", || stage.leads_to(&one));
+    // Somebody asks for the service, which is watched closely from now on.
+    let stranger = [("user", "nobody.orders"), ("database", "postgres")];
+    let refused = Raw::enter_with(stage.session_port, &stranger, PASSWORD).err().unwrap();
+    assert_eq!(refused.sqlstate(), "28P01");
     let reload = |nodes: &[&Cluster]| {
         let addresses: Vec<_> = nodes.iter().map(|n| format!("\"{}\"", n.address())).collect();
         stage.edit_configuration(|text| {

@@ -153,9 +153,9 @@ impl Relay {
         if !member.state.pins.is_empty() {
             server.set_pinned(true);
         }
-        if std::mem::take(&mut member.state.wants_database) {
-            // They are gone within the time that PostgreSQL waits for them.
-            server.slot().node().close_idle(|_| true);
+        if let Some(command) = member.state.wants_database.take() {
+            server.slot().node().make_way(&command);
+            self.making_way = Some(command);
         }
         let connection = server.server().connection();
         let pushed = match sending {

@@ -41,6 +41,7 @@ impl Relay {
 
     pub(super) fn give_back(&mut self, member: &mut Member) {
         let Some(mut server) = self.server.take() else { return };
+        self.making_way = None;
         member.state.doubts.undone = false;
         if !member.state.doubts.touched.is_nothing() {
             server.carried = member.state.carried.spoiled(&member.state.doubts.touched);

@@ -15,7 +15,7 @@ use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Owed, Reply};
 use crate::session::pooled::pending::Exchange;
 use crate::state::statements::{SHARED_PREFIX, Statement, StatementId, Unnamed, shared_name};
-use crate::state::{PinReason, may_fold_dates, wants_database_alone};
+use crate::state::{PinReason, may_fold_dates};
 use crate::wire::conversation::TransactionStatus;
 use crate::wire::frame::HEADER;
 use crate::wire::request::{put_close, put_describe, put_parse, split_string, statement_name};
@@ -42,7 +42,7 @@ pub(super) fn parse(
         exchange.expected.push(exchange.conversation.group(), owed);
         return false;
     };
-    exchange.client.wants_database |= wants_database_alone(text);
+    exchange.client.note_database_command(text);
     let look = exchange.client.look(text);
     let look = (!look.is_nothing()).then(|| Box::new(look));
     if let Some(look) = &look {

@@ -11,7 +11,7 @@ use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Expected, Owed, Reply};
 use crate::session::pooled::pending::Exchange;
-use crate::state::{Discard, Look, PinReason, StatementCommand, wants_database_alone};
+use crate::state::{Discard, Look, PinReason, StatementCommand};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
 use crate::wire::request::{put_close, put_parse, put_sync};
@@ -27,7 +27,7 @@ pub(super) fn query(
     if !whole {
         exchange.client.pins.insert(PinReason::Unparsed);
     } else if let Some(text) = body.strip_suffix(b"\0") {
-        exchange.client.wants_database |= wants_database_alone(text);
+        exchange.client.note_database_command(text);
         let look = exchange.client.look(text);
         exchange.client.note_text(text);
         if let Some(reason) = exchange.client.refusal(&look) {
