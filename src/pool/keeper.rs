@@ -60,8 +60,9 @@ pub async fn follow_successions(directory: Arc<Directory>, roster: Roster, slots
 
 /// Whether an idle connection may be used: alive, and not too old.
 fn is_usable(server: &mut PooledServer, now: Instant, deserted: &HashSet<PoolId>) -> bool {
-    let expired = server.expires.is_some_and(|expires| expires <= now);
-    let unused = server.idle_timeout.is_some_and(|most| now - server.idle_since >= most);
+    let expired = server.has_expired(now);
+    let most = server.slot().node().pooling().server_idle_timeout;
+    let unused = most.is_some_and(|most| now - server.idle_since >= most);
     let unwanted =
         expired || (unused && (server.is_dispensable() || deserted.contains(&server.pool())));
     !unwanted && is_silent(server)

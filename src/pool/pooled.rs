@@ -4,7 +4,7 @@
 //! that the next client finds exactly the state it believes in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -140,10 +140,9 @@ pub struct PooledServer {
     pub statements: ServerStatements,
     /// What is known of the routines of its database.
     pub routines: Arc<KnownRoutines>,
-    /// When it is too old to be used again; none: never.
-    pub expires: Option<Instant>,
-    /// How long it may be idle; none: for ever.
-    pub idle_timeout: Option<Duration>,
+    opened: Instant,
+    /// How much of its longest life it has, so that not all end at once.
+    jitter: f64,
     /// When it was last used.
     pub idle_since: Instant,
     /// What it was like after its login, if it is for sessions.
@@ -193,9 +192,8 @@ impl PooledServer {
         let schema = server.slot().node().schema().clone();
         let counted = server.slot().node().counted(pool);
         let routines = server.slot().node().routines(pool);
-        let pooling = server.node().pooling;
-        let idle_since = Instant::now();
-        let lifetime = pooling.server_lifetime.map(|lifetime| lifetime.mul_f64(jitter));
+        let most = server.node().pooling.max_prepared_statements;
+        let opened = Instant::now();
         Box::new(Self {
             pool,
             worker: Worker::here(),
@@ -205,11 +203,11 @@ impl PooledServer {
             clients: Company::default(),
             lent: 0,
             audit_due: false,
-            statements: ServerStatements::new(pooling.max_prepared_statements, schema),
+            statements: ServerStatements::new(most, schema),
             routines,
-            expires: lifetime.map(|lifetime| idle_since + lifetime),
-            idle_timeout: pooling.server_idle_timeout,
-            idle_since,
+            opened,
+            jitter,
+            idle_since: opened,
             origin: None,
             pinned: false,
             counted,
@@ -246,7 +244,7 @@ impl PooledServer {
     /// It is lent to a client: one in so many times it will be audited.
     pub fn lend(&mut self) {
         self.lent += 1;
-        let every = self.server.node().pooling.audit_every;
+        let every = self.slot().node().pooling().audit_every;
         self.audit_due = every.is_some_and(|every| self.lent.is_multiple_of(u64::from(every)));
     }
 
@@ -288,9 +286,15 @@ impl PooledServer {
 
     /// Whether its pool has more connections than it should keep at least.
     #[must_use]
-    pub fn is_dispensable(&self) -> bool {
+    pub fn is_dispensable(&mut self) -> bool {
         let connections = Arc::strong_count(&self.counted) - 1;
-        connections > self.server.node().pooling.min_pool_size as usize
+        connections > self.server.slot().node().pooling().min_pool_size as usize
+    }
+
+    /// Whether it is too old to be used again.
+    pub(super) fn has_expired(&mut self, now: Instant) -> bool {
+        let longest = self.slot().node().pooling().server_lifetime;
+        longest.is_some_and(|longest| now - self.opened >= longest.mul_f64(self.jitter))
     }
 
     /// It is on its way out: its pool counts it no longer.
@@ -303,7 +307,7 @@ impl PooledServer {
         self.set_pinned(false);
         let node = Arc::clone(self.slot().node());
         let now = Instant::now();
-        if self.is_superseded() || self.expires.is_some_and(|expires| expires <= now) {
+        if self.is_superseded() || self.has_expired(now) {
             drop(self);
         } else {
             node.give_back(self, now);

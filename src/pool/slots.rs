@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::ledger::{Counts, Ledger, Limits, PoolId};
 use super::pooled::PoolKey;
 use super::trial::{Trial, Trials};
-use crate::directory::Node;
+use crate::directory::{Node, Pooling};
 use crate::domain::{NodeAddress, ServiceName};
 use crate::state::routines::known::KnownRoutines;
 use crate::state::schema::SchemaAge;
@@ -59,6 +60,8 @@ pub struct NodeSlots {
     /// A server let a role in without a password.
     unproven: AtomicBool,
     trials: Arc<Trials>,
+    /// The node's settings, as of its last publication that somebody saw.
+    pooling: ArcSwap<Pooling>,
     schema: SchemaAge,
     /// By database.
     routines: Mutex<HashMap<Bytes, Arc<KnownRoutines>>>,
@@ -134,11 +137,11 @@ impl Slots {
         if let Some(slots) = nodes.get(&(node.service.clone(), node.address.clone())) {
             let slots = Arc::clone(slots);
             drop(nodes);
-            slots.keep_to(limits(node));
+            slots.follow(node);
             return slots;
         }
         let slots = Arc::new(NodeSlots::default());
-        slots.keep_to(limits(node));
+        slots.follow(node);
         nodes.insert((node.service.clone(), node.address.clone()), Arc::clone(&slots));
         slots
     }
@@ -208,6 +211,21 @@ impl NodeSlots {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.lock().ledger.counts()
+    }
+
+    /// The node's settings now. Those of a connection's own node are as old as
+    /// the connection.
+    #[must_use]
+    pub fn pooling(&self) -> Pooling {
+        **self.pooling.load()
+    }
+
+    /// What was published of the node holds from now on.
+    fn follow(self: &Arc<Self>, node: &Node) {
+        if **self.pooling.load() != node.pooling {
+            self.pooling.store(Arc::new(node.pooling));
+        }
+        self.keep_to(limits(node));
     }
 
     /// True once.

@@ -74,7 +74,7 @@ enum End {
     Abandoned,
     /// The client has said something for which PostgreSQL wants a database to
     /// itself.
-    WantsDatabase(Arc<[u8]>),
+    WantsDatabase,
     /// The client has said goodbye: its slot will soon be free.
     Leaving,
     /// The client has gone; the server has not closed yet.
@@ -84,11 +84,9 @@ enum End {
 impl End {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Client
-            | Self::Abandoned
-            | Self::WantsDatabase(_)
-            | Self::Leaving
-            | Self::Left => "client closed",
+            Self::Client | Self::Abandoned | Self::WantsDatabase | Self::Leaving | Self::Left => {
+                "client closed"
+            }
             Self::Server => "server closed",
             Self::ClientLost(_) => "client lost",
             Self::ServerLost(_) => "server lost",
@@ -107,7 +105,7 @@ impl End {
             | Self::Ordered(_)
             | Self::Stalled
             | Self::Abandoned
-            | Self::WantsDatabase(_)
+            | Self::WantsDatabase
             | Self::Leaving
             | Self::Left => None,
         }
@@ -125,9 +123,10 @@ impl Established {
             match poll_fn(|cx| relay.poll(cx, client, server)).await {
                 End::Abandoned => Box::pin(Self::cancel_abandoned(server, door)).await,
                 End::Leaving => self.server.server().slot().closing(),
-                End::WantsDatabase(command) => {
-                    self.server.server().slot().node().make_way(&command);
-                    relay.making_way = Some(command);
+                End::WantsDatabase => {
+                    if let Some(command) = &relay.making_way {
+                        server.slot().node().make_way(command);
+                    }
                 }
                 end => break end,
             }
@@ -160,7 +159,7 @@ impl Established {
             | End::Ordered(_)
             | End::Stalled
             | End::Abandoned
-            | End::WantsDatabase(_)
+            | End::WantsDatabase
             | End::Leaving
             | End::Left => {
                 drop(server);
@@ -213,7 +212,7 @@ struct Relay<'a> {
     bulk: Bulk,
     server_told: bool,
     leaving: bool,
-    wants_database: Option<Arc<[u8]>>,
+    wants_database: bool,
     /// The command that wants a database to itself, while it is run.
     making_way: Option<Arc<[u8]>>,
 }
@@ -256,7 +255,7 @@ impl<'a> Relay<'a> {
             bulk: Bulk::default(),
             server_told: false,
             leaving: false,
-            wants_database: None,
+            wants_database: false,
             making_way: None,
         }
     }
@@ -274,13 +273,9 @@ impl<'a> Relay<'a> {
         if client.has_unsent() {
             self.seat.stalled();
         }
-        if moved.is_ok()
-            && let Some(command) = self.wants_database.take()
-        {
-            return Poll::Ready(End::WantsDatabase(command));
-        }
         match moved {
             Err(end) => Poll::Ready(end),
+            Ok(()) if std::mem::take(&mut self.wants_database) => Poll::Ready(End::WantsDatabase),
             Ok(()) if self.is_left_to_the_closer(client) => Poll::Ready(End::Left),
             Ok(()) if self.begins_to_leave() => Poll::Ready(End::Leaving),
             Ok(()) => match self.ordered() {
@@ -359,7 +354,8 @@ impl<'a> Relay<'a> {
     ) -> Result<(), End> {
         self.seat.add_received(bytes.len());
         if self.from_client.is_fresh() && begins_with_database_command(bytes) {
-            self.wants_database = Some(bytes.into());
+            self.wants_database = true;
+            self.making_way = Some(bytes.into());
         }
         let (conversation, stakes) = (&mut self.conversation, &mut self.stakes);
         let (watch, mut forwarded) = (&mut self.watch, bytes.len());
@@ -558,7 +554,7 @@ impl<'a> Relay<'a> {
             | End::ClientLost(_)
             | End::Stalled
             | End::Abandoned
-            | End::WantsDatabase(_)
+            | End::WantsDatabase
             | End::Leaving
             | End::Left => None,
             End::Ordered(refusal) => Some(Words::Ours(refusal.clone())),

@@ -511,6 +511,35 @@ fn what_is_pipelined_behind_an_error_finds_no_other_clients_statement() {
     }
 }
 
+/// Whoever goes, or says that nothing more comes, while something is held.
+#[test]
+fn d33_clients_that_close_while_something_is_held() {
+    let stage = narrow();
+    let group = || [bind(""), execute(), sync()].concat();
+    let mut two = pooled(&stage);
+    let lend_to = |two: &mut Raw, sql: &str| {
+        let mut one = pooled(&stage);
+        send(&mut one, &[parse("", sql), sync()]);
+        send(two, &[parse("", "SELECT 'of two'"), sync()]);
+        one
+    };
+    // Half closed, it hears everything.
+    let mut one = lend_to(&mut two, "SELECT 'one', pg_sleep(0.5)");
+    one.send(&[group(), group()].concat());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    one.socket().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(value(&one.read_until(b'Z')), "one");
+    assert_eq!(value(&one.read_until(b'Z')), "one");
+    // Gone, it leaves nothing that runs.
+    let mut one = lend_to(&mut two, "SELECT pg_sleep(60)");
+    one.send(&[group(), group()].concat());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    drop(one);
+    let started = std::time::Instant::now();
+    assert_eq!(ask(&mut two, "SELECT 'free'"), "free");
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
 /// One that is too long to be shared takes the place of the one before, too.
 #[test]
 fn an_unnamed_statement_of_any_length_is_the_one_that_is_bound() {

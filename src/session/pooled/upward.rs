@@ -97,10 +97,10 @@ impl Upward {
         })
     }
 
-    /// Whether what was kept need not wait any more.
+    /// Whether something was kept for such an answer, and is not sent yet.
     #[must_use]
-    pub fn is_released(&self, conversation: &Conversation) -> bool {
-        self.held.is_some() && !self.is_held(conversation)
+    pub fn holds(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Translates the next bytes of the client, behind what was held and need

@@ -52,6 +52,20 @@ fn d28_a_pin_ends_when_what_it_is_for_does() {
 }
 
 #[test]
+fn what_a_reload_refuses_is_refused_on_connections_that_are_open() {
+    let stage = narrow();
+    let mut raw = pooled(&stage);
+    run(&mut raw, "LISTEN a");
+    run(&mut raw, "UNLISTEN a");
+    stage.edit_configuration(|text| {
+        text.replacen("pool_size = 1", "pool_size = 1\nrefuse_state = [\"listen\"]", 1)
+    });
+    stage.block_on(stage.postern().reload()).unwrap();
+    raw.query("LISTEN a");
+    assert_eq!(raw.read_until(b'Z')[0].sqlstate(), "0A000");
+}
+
+#[test]
 fn transactions_are_counted_by_what_becomes_of_the_connection() {
     let stage = narrow();
     let counted = |connection: &str| {

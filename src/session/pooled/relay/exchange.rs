@@ -38,7 +38,7 @@ impl Relay {
         let conversation = &self.pending.conversation;
         let ended = conversation.is_terminated() || self.client_closed;
         // Who has said Terminate finishes nothing any more.
-        if ended && conversation.is_quiet()
+        if ended && conversation.is_quiet() && !self.upward.holds()
             || conversation.is_terminated() && conversation.is_unfinished()
         {
             return Err(Step::End(End::Client));
@@ -69,18 +69,18 @@ impl Relay {
         {
             return Ok(false);
         }
-        if self.client_closed
-            || self.pending.conversation.is_terminated()
-            || self.pending.errand.is_some()
-        {
+        if self.pending.conversation.is_terminated() || self.pending.errand.is_some() {
             return Ok(false);
         }
         if self.upward.is_held(&self.pending.conversation) {
+            return self.watch(turn, scratch);
+        }
+        if self.client_closed && !self.upward.holds() {
             return Ok(false);
         }
         let early = std::mem::take(&mut turn.client.input);
         let bytes: &[u8] = if early.is_empty() {
-            if self.upward.is_released(&self.pending.conversation) {
+            if self.upward.holds() {
                 self.send_up(turn, &[])?;
                 return Ok(true);
             }
@@ -106,6 +106,22 @@ impl Relay {
             self.send_up(turn, bytes)?;
         }
         Ok(true)
+    }
+
+    /// While something of the client's is held: whether it is still there.
+    fn watch(&mut self, turn: &mut Turn<'_, '_>, scratch: &mut [u8]) -> Result<bool, End> {
+        if self.client_closed || !turn.client.input.is_empty() {
+            return Ok(false);
+        }
+        match turn.client.poll_fill(turn.cx, scratch) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(read)) => {
+                self.client_closed = read == 0;
+                turn.client.input.extend_from_slice(&scratch[..read]);
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(End::ClientLost(error)),
+        }
     }
 
     /// Sends the first bytes of a client on a connection, which is made the
