@@ -2,12 +2,13 @@
 //! on at `/docs`. Both are the same for everybody and tell nothing about this
 //! Postern, so that they need no token.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header;
 use axum::response::Html;
 use axum::routing::get;
+use tokio::sync::OnceCell;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
@@ -28,9 +29,10 @@ impl utoipa::Modify for BearerToken {
 /// Makes the text when somebody first asks for it: hardly anybody does, and the
 /// start need not wait for it.
 pub(super) fn router(make: fn() -> OpenApi) -> Router {
-    let text: Arc<OnceLock<String>> = Arc::default();
+    let text: Arc<OnceCell<String>> = Arc::default();
     let json = move || async move {
-        let text = text.get_or_init(|| make().to_json().unwrap_or_default()).clone();
+        let text = text.get_or_init(|| async { make().to_json().unwrap_or_default() }).await;
+        let text = text.clone();
         ([(header::CONTENT_TYPE, "application/json")], text)
     };
     Router::new().route("/openapi.json", get(json)).route("/docs", get(|| async { Html(PAGE) }))
