@@ -144,34 +144,13 @@ fn shard_of(name: &ServiceName) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{Tenures, Topology};
-    use crate::domain::refusal::Unavailable;
-    use crate::domain::{Allowlist, Kind, Plan};
 
     fn name(number: u32) -> ServiceName {
         format!("service-{number}").parse().unwrap()
     }
 
     fn service(number: u32) -> (ServiceName, Arc<Service>) {
-        let plan = Plan {
-            name: "startup-4".into(),
-            max_connections: 25.try_into().unwrap(),
-            nodes: 1,
-            backup_retention_days: 0,
-            multi_az: false,
-        };
-        let service = Service {
-            name: name(number),
-            kind: Kind::PostgreSql,
-            plan: Arc::new(plan),
-            allowlist: Allowlist::default(),
-            nodes: Vec::new(),
-            topology: Topology::nobody(Unavailable::Unreachable),
-            tenures: Tenures::default(),
-            suspended: None,
-            paused: false,
-        };
-        (name(number), Arc::new(service))
+        (name(number), Arc::new(Service::without_nodes(name(number))))
     }
 
     #[test]

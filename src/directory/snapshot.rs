@@ -41,6 +41,31 @@ pub struct Service {
     pub paused: bool,
 }
 
+#[cfg(test)]
+impl Service {
+    /// A service without nodes, for tests.
+    pub(crate) fn without_nodes(name: ServiceName) -> Self {
+        let plan = Plan {
+            name: "test".into(),
+            max_connections: std::num::NonZeroU32::MIN,
+            nodes: 1,
+            backup_retention_days: 0,
+            multi_az: false,
+        };
+        Self {
+            name,
+            kind: Kind::PostgreSql,
+            plan: Arc::new(plan),
+            allowlist: Allowlist::default(),
+            nodes: Vec::new(),
+            topology: Topology::nobody(Unavailable::Unreachable),
+            tenures: Tenures::default(),
+            suspended: None,
+            paused: false,
+        }
+    }
+}
+
 impl Service {
     /// The node that takes writes, or why nobody is served.
     ///

@@ -131,30 +131,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::directory::{Routing, Service, Tenures, Topology};
-    use crate::domain::refusal::Unavailable;
-    use crate::domain::{Allowlist, Kind, Plan};
+    use crate::directory::{Routing, Service};
+    use crate::domain::ServiceName;
 
     fn snapshot(default: Option<&str>) -> Snapshot {
-        let plan = Plan {
-            name: "p".into(),
-            max_connections: 1.try_into().unwrap(),
-            nodes: 1,
-            backup_retention_days: 0,
-            multi_az: false,
-        };
-        let service = |name: &str| Service {
-            name: name.parse().unwrap(),
-            kind: Kind::PostgreSql,
-            plan: Arc::new(plan.clone()),
-            allowlist: Allowlist::default(),
-            nodes: Vec::new(),
-            topology: Topology::nobody(Unavailable::Unreachable),
-            tenures: Tenures::default(),
-            suspended: None,
-            paused: false,
-        };
-        let services = ["orders", "billing"].map(|n| (n.parse().unwrap(), Arc::new(service(n))));
+        let services = ["orders", "billing"].map(|name| {
+            let name: ServiceName = name.parse().unwrap();
+            (name.clone(), Arc::new(Service::without_nodes(name)))
+        });
         Snapshot {
             services: services.into(),
             routing: Routing {

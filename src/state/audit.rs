@@ -162,17 +162,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::carried::Setting;
+    use super::super::reading::row;
     use super::super::touched::SettingName;
     use super::*;
-
-    fn row(columns: &[Option<&str>]) -> Vec<u8> {
-        let mut row = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
-        for column in columns {
-            row.extend(column.map_or(-1, |text| i32::try_from(text.len()).unwrap()).to_be_bytes());
-            row.extend(column.unwrap_or_default().as_bytes());
-        }
-        row
-    }
 
     fn carried(settings: &[(&str, &str)]) -> Carried {
         let setting = |(name, value): &(&str, &str)| Setting {

@@ -177,6 +177,18 @@ fn check_of(reason: PinReason) -> Option<&'static str> {
     }
 }
 
+/// The body of a `DataRow`, for tests.
+#[cfg(test)]
+pub(super) fn row(columns: &[Option<&str>]) -> Vec<u8> {
+    let mut row = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
+    for column in columns {
+        let length = column.map_or(-1, |text| i32::try_from(text.len()).unwrap());
+        row.extend(length.to_be_bytes());
+        row.extend(column.unwrap_or_default().as_bytes());
+    }
+    row
+}
+
 /// The columns of a `DataRow`, from its body.
 #[must_use]
 pub fn columns(row: &[u8]) -> Option<impl Iterator<Item = Option<&[u8]>>> {
@@ -213,16 +225,6 @@ mod tests {
             value: Some(Bytes::copy_from_slice(value.as_bytes())),
         };
         Carried::new(settings.iter().map(setting).collect()).unwrap()
-    }
-
-    fn row(columns: &[Option<&str>]) -> Vec<u8> {
-        let mut row = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
-        for column in columns {
-            let length = column.map_or(-1, |text| i32::try_from(text.len()).unwrap());
-            row.extend(length.to_be_bytes());
-            row.extend(column.unwrap_or_default().as_bytes());
-        }
-        row
     }
 
     #[test]

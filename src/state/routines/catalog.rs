@@ -241,16 +241,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(columns: &[Option<&str>]) -> Vec<u8> {
-        let mut row = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
-        for column in columns {
-            let length = column.map_or(-1, |text| i32::try_from(text.len()).unwrap());
-            row.extend(length.to_be_bytes());
-            row.extend(column.unwrap_or_default().as_bytes());
-        }
-        row
-    }
+    use crate::state::reading::row;
 
     fn hex(text: &str) -> String {
         use std::fmt::Write as _;
