@@ -46,6 +46,9 @@ pub struct ClientState {
     /// Names of its statements that are on the server because SQL speaks of
     /// them.
     pub borrowed: Vec<Bytes>,
+    /// The same, where SQL may have the name itself: whether it was lent shows
+    /// in the answer, and until then it is not taken back.
+    pub perhaps_borrowed: Vec<Bytes>,
     /// What a run of the statements may do that SQL has prepared: nobody looks
     /// which of them it is.
     pub prepared: Option<Box<Look>>,
@@ -110,6 +113,7 @@ impl ClientState {
             wants_database: None,
             discarding: None,
             borrowed: Vec::new(),
+            perhaps_borrowed: Vec::new(),
             prepared: None,
             routines: None,
             meaning: Meaning { own, ..Meaning::default() },
@@ -259,6 +263,7 @@ impl ClientState {
     /// that all went well is something lost that it relies on.
     pub fn lose_connection(&mut self, all_went_well: bool) {
         self.borrowed.clear();
+        self.perhaps_borrowed.clear();
         if all_went_well && !self.doubts.touched.is_nothing() {
             self.pins.insert(PinReason::Setting);
         }

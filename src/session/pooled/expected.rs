@@ -46,6 +46,9 @@ pub enum Owed {
         /// Whether it is about the unnamed statement.
         unnamed: bool,
     },
+    /// `ParseComplete`, for a statement that is there under the client's own
+    /// name for SQL to speak of, where SQL may have taken that name.
+    Lent(Bytes),
     /// `ParseComplete`, for the client's own unnamed statement.
     Unnamed {
         /// Which message of a batch it is.
@@ -96,6 +99,8 @@ pub struct Expected {
     deallocated: VecDeque<Deallocated>,
     /// Groups in which SQL is about to take all statements off the server.
     emptied: VecDeque<u64>,
+    /// Names under which nothing was lent after all.
+    not_lent: Vec<Bytes>,
     /// How much was pushed so far.
     pushed: u64,
 }
@@ -132,6 +137,11 @@ impl Expected {
     fn next_number(&mut self) -> u64 {
         self.pushed += 1;
         self.pushed
+    }
+
+    /// The names under which nothing was lent, because it was skipped or refused.
+    pub fn take_not_lent(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.not_lent)
     }
 
     /// SQL of this group takes a statement away.
@@ -205,6 +215,7 @@ impl Expected {
     pub fn completed(&mut self) -> Reply {
         match self.entries.pop_front().map(|entry| entry.owed) {
             Some(Owed::Parsed { reply, .. } | Owed::Closed { reply, .. }) => reply,
+            Some(Owed::Lent(_)) => Reply::Swallow,
             Some(Owed::Unnamed { .. } | Owed::Error(_)) | None => Reply::Forward,
         }
     }
@@ -229,7 +240,7 @@ impl Expected {
             Owed::Closed { named, forgotten, .. } => {
                 is_this(named.as_ref()) || is_this(forgotten.as_ref().map(|(name, _)| name))
             }
-            Owed::Error(_) => false,
+            Owed::Lent(_) | Owed::Error(_) => false,
         };
         let last = self.entries.iter().rev().find(concerns);
         last.is_some_and(|entry| entry.group < group)
@@ -241,7 +252,7 @@ impl Expected {
     pub fn is_name_open(&self, group: u64, name: &[u8]) -> bool {
         let names = |entry: &&Entry| match &entry.owed {
             Owed::Parsed { named, .. } => named.as_ref().is_some_and(|named| named == name),
-            Owed::Unnamed { .. } | Owed::Closed { .. } | Owed::Error(_) => false,
+            Owed::Lent(_) | Owed::Unnamed { .. } | Owed::Closed { .. } | Owed::Error(_) => false,
         };
         let last = self.entries.iter().rev().find(names);
         last.is_some_and(|entry| entry.group < group) || self.is_open(group, name, None)
@@ -283,6 +294,7 @@ impl Expected {
                     server.unnamed = Some(SOMEBODYS);
                     client.unnamed = None;
                 }
+                Owed::Lent(name) => self.not_lent.push(name),
                 owed => undo(owed, client, server),
             }
         }
@@ -371,6 +383,6 @@ fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements
                 None => {}
             }
         }
-        Owed::Error(_) => {}
+        Owed::Lent(_) | Owed::Error(_) => {}
     }
 }

@@ -25,7 +25,7 @@ use failing::fail;
 use run::Run;
 use statements::{close, describe, parse};
 use texts::query;
-pub use texts::return_names;
+pub use texts::{return_names, settle_names};
 
 /// The longest text that is looked at (decision 25); a longer one pins.
 const LONGEST_TEXT: usize = 256 * 1024;

@@ -46,6 +46,15 @@ impl Relay {
         if !self.is_at_rest() {
             return Ok(up || down);
         }
+        if !turn.member.state.perhaps_borrowed.is_empty() {
+            let (state, Pending { conversation, expected, .. }) =
+                (&mut turn.member.state, &mut self.pending);
+            if upward::settle_names(state, expected) {
+                upward::return_names(state, conversation, expected, turn.out);
+                self.push_up(turn).map_err(Step::End)?;
+                return Ok(true);
+            }
+        }
         if self.ask(turn.member, turn.out) {
             self.push_up(turn).map_err(Step::End)?;
             return Ok(true);

@@ -154,7 +154,8 @@ pub(super) fn make_real(
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) {
-    if exchange.client.borrowed.iter().any(|real| real == name) {
+    let client = &*exchange.client;
+    if client.borrowed.iter().chain(&client.perhaps_borrowed).any(|real| real == name) {
         return;
     }
     let Some(statement) = exchange.client.statements.get(name).cloned() else { return };
@@ -162,14 +163,33 @@ pub(super) fn make_real(
     let group = exchange.conversation.group();
     put_parse(out, name, &statement.definition);
     exchange.conversation.from_client(b'P');
-    let owed = Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: false };
-    exchange.expected.push(group, owed);
-    exchange.client.borrowed.push(Bytes::copy_from_slice(name));
+    let name = Bytes::copy_from_slice(name);
+    // Where the name itself is still open, it may turn out to be SQL's.
+    let may_be_sqls = exchange.client.pins.contains(PinReason::SqlPrepare)
+        && exchange.expected.is_name_open(group + 1, &name);
+    if may_be_sqls {
+        exchange.client.perhaps_borrowed.push(name.clone());
+        exchange.expected.push(group, Owed::Lent(name));
+    } else {
+        let reply = Reply::Swallow;
+        let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: false };
+        exchange.expected.push(group, owed);
+        exchange.client.borrowed.push(name);
+    }
     if moment == Moment::Simple {
         put_sync(out);
         exchange.conversation.from_client(b'S');
         exchange.expected.silence(group);
     }
+}
+
+/// Everything is answered: the names are to be taken back that were lent.
+/// Returns whether there are any.
+pub fn settle_names(client: &mut ClientState, expected: &mut Expected) -> bool {
+    let not_lent = expected.take_not_lent();
+    let lent = client.perhaps_borrowed.drain(..).filter(|name| !not_lent.contains(name));
+    client.borrowed.extend(lent);
+    !client.borrowed.is_empty()
 }
 
 /// Takes back the names of statements that SQL has spoken of, so that the
