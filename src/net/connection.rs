@@ -114,8 +114,9 @@ impl Connection {
     }
 
     /// Says that nothing more will come, without another byte, even of TLS.
-    pub fn shut(&self) {
+    pub fn shut(&mut self) {
         self.transport.shut();
+        self.shut = true;
     }
 
     /// Ends the connection without another byte: what was sent and is still on

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
@@ -216,8 +216,8 @@ impl NodeSlots {
     /// The node's settings now. Those of a connection's own node are as old as
     /// the connection.
     #[must_use]
-    pub fn pooling(&self) -> Pooling {
-        **self.pooling.load()
+    pub fn pooling(&self) -> Guard<Arc<Pooling>> {
+        self.pooling.load()
     }
 
     /// What was published of the node holds from now on.

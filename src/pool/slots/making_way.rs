@@ -39,7 +39,8 @@ impl NodeSlots {
         });
     }
 
-    /// The pools with an idle connection whose database a command names.
+    /// The pools that have had an idle connection to a database that a command
+    /// names.
     fn named_in(&self, command: &[u8]) -> HashSet<PoolId> {
         let state = self.lock();
         let State { idle, .. } = &*state;

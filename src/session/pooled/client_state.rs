@@ -39,7 +39,8 @@ pub struct ClientState {
     pub servers: Company,
     /// What its connection knows of sequences.
     pub sequences: Sequences,
-    /// It has said something for which PostgreSQL wants a database to itself.
+    /// The command that it has said, for which PostgreSQL wants a database to
+    /// itself.
     pub wants_database: Option<Arc<[u8]>>,
     /// The group of a simple query that is DISCARD ALL and nothing else.
     pub discarding: Option<u64>,
@@ -88,14 +89,6 @@ pub struct Doubts {
 }
 
 impl ClientState {
-    /// The text is about to be prepared or run: perhaps it wants a database to
-    /// itself.
-    pub fn note_database_command(&mut self, text: &[u8]) {
-        if wants_database_alone(text) {
-            self.wants_database = Some(text.into());
-        }
-    }
-
     /// A client that has said nothing yet.
     #[must_use]
     pub fn new(id: u64) -> Self {
@@ -139,6 +132,14 @@ impl ClientState {
             known.routines.look(text, &mut found);
         }
         found
+    }
+
+    /// The text is about to be prepared or run: perhaps it wants a database to
+    /// itself.
+    pub fn note_database_command(&mut self, text: &[u8]) {
+        if wants_database_alone(text) {
+            self.wants_database = Some(text.into());
+        }
     }
 
     /// Tells the routines by which texts are looked at from others.

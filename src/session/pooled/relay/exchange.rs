@@ -110,7 +110,7 @@ impl Relay {
         } else if self.is_between_transactions()
             && self.ask_for_routines(turn.member, bytes, turn.out)
         {
-            self.hold(turn, bytes)?;
+            self.await_errand(turn, bytes)?;
         } else {
             self.send_up(turn, bytes)?;
         }
@@ -138,17 +138,17 @@ impl Relay {
     pub(super) fn send_first(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
         if self.ask_for_routines(turn.member, bytes, turn.out) {
             self.unprepared = true;
-            return self.hold(turn, bytes);
+            return self.await_errand(turn, bytes);
         }
         self.prepare(turn.member, bytes, turn.out);
         if self.pending.errand.is_none() {
             return self.send_up(turn, bytes);
         }
-        self.hold(turn, bytes)
+        self.await_errand(turn, bytes)
     }
 
     /// Sends an errand; the bytes of the client wait for its end.
-    fn hold(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
+    fn await_errand(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Result<(), End> {
         turn.client.input.unsplit(BytesMut::from(bytes));
         self.push_up(turn)
     }

@@ -16,6 +16,9 @@ use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
 use crate::wire::request::{put_close, put_parse, put_sync};
 
+/// The text and the parameters of a statement that does nothing.
+const NOTHING: &[u8] = b"\0\0\0";
+
 /// A simple query: its text may leave state behind, and it ends the unnamed
 /// statement. Returns whether something was sent in its place.
 pub(super) fn query(
@@ -103,15 +106,21 @@ pub(super) fn follow(
     run: &mut Run<'_>,
 ) {
     match command {
+        // To free a name at once it need only be taken.
+        StatementCommand::Deallocate(name) if moment == Moment::Simple => {
+            take_name(name.as_bytes(), moment, exchange, run);
+        }
         StatementCommand::Deallocate(name) => {
             make_real(name.as_bytes(), moment, exchange, run);
         }
+        // Before it is run nobody asks for its name.
+        StatementCommand::Prepare(_) if moment == Moment::Before => {}
         StatementCommand::Prepare(name) => {
             let name = name.as_bytes();
             // What was taken away before by the same text is not given back.
             let is_kept = |real: &Bytes| exchange.client.statements.get(real).is_some();
             exchange.client.borrowed.retain(|real| real != name || is_kept(real));
-            make_real(name, moment, exchange, run);
+            take_name(name, moment, exchange, run);
         }
         StatementCommand::DeallocateAll
         | StatementCommand::Discard(_)
@@ -154,14 +163,33 @@ pub(super) fn make_real(
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) {
+    if let Some(statement) = exchange.client.statements.get(name).cloned() {
+        lend(name, &statement.definition, moment, exchange, run);
+    }
+}
+
+/// The same where SQL asks for the name alone: what it stands for may be a
+/// statement that cannot be prepared any more.
+fn take_name(name: &[u8], moment: Moment, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
+    if exchange.client.statements.get(name).is_some() {
+        lend(name, NOTHING, moment, exchange, run);
+    }
+}
+
+fn lend(
+    name: &[u8],
+    definition: &[u8],
+    moment: Moment,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
     let client = &*exchange.client;
     if client.borrowed.iter().chain(&client.perhaps_borrowed).any(|real| real == name) {
         return;
     }
-    let Some(statement) = exchange.client.statements.get(name).cloned() else { return };
     let out = run.insert();
     let group = exchange.conversation.group();
-    put_parse(out, name, &statement.definition);
+    put_parse(out, name, definition);
     exchange.conversation.from_client(b'P');
     let name = Bytes::copy_from_slice(name);
     // Where the name itself is still open, it may turn out to be SQL's.
