@@ -60,8 +60,9 @@ pub async fn follow_successions(directory: Arc<Directory>, roster: Roster, slots
 
 /// Whether an idle connection may be used: alive, and not too old.
 fn is_usable(server: &mut PooledServer, now: Instant, deserted: &HashSet<PoolId>) -> bool {
+    server.follow();
     let expired = server.has_expired(now);
-    let most = server.slot().node().pooling().server_idle_timeout;
+    let most = server.pooling().server_idle_timeout;
     let unused = most.is_some_and(|most| now - server.idle_since >= most);
     let unwanted =
         expired || (unused && (server.is_dispensable() || deserted.contains(&server.pool())));

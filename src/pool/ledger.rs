@@ -508,6 +508,9 @@ fn leave<T>(queue: &mut VecDeque<T>, is_he: impl Fn(&T) -> bool) -> bool {
 /// Puts something into a queue whose order is that of the places: nearly always
 /// at its end.
 fn insert<T>(queue: &mut VecDeque<T>, new: T, place: impl Fn(&T) -> Place) {
+    if queue.back().is_none_or(|last| place(last) < place(&new)) {
+        return queue.push_back(new);
+    }
     let at = queue.partition_point(|queued| place(queued) < place(&new));
     queue.insert(at, new);
 }

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::Guard;
 use bytes::Bytes;
 
 use super::ledger::PoolId;
 use super::server::ServerConnection;
 use super::slots::Slot;
 use crate::auth::credential::Credential;
-use crate::directory::Tenure;
+use crate::directory::{Pooling, Tenure};
 use crate::net::Worker;
 use crate::state::reports::Reports;
 use crate::state::routines::known::KnownRoutines;
@@ -143,6 +144,10 @@ pub struct PooledServer {
     opened: Instant,
     /// How much of its longest life it has, so that not all end at once.
     jitter: f64,
+    /// The node's settings, as of the last look at them.
+    pooling: Arc<Pooling>,
+    /// When it is too old to be used again, by these.
+    expires: Option<Instant>,
     /// When it was last used.
     pub idle_since: Instant,
     /// What it was like after its login, if it is for sessions.
@@ -192,7 +197,7 @@ impl PooledServer {
         let schema = server.slot().node().schema().clone();
         let counted = server.slot().node().counted(pool);
         let routines = server.slot().node().routines(pool);
-        let most = server.node().pooling.max_prepared_statements;
+        let pooling = server.slot().node().pooling();
         let opened = Instant::now();
         Box::new(Self {
             pool,
@@ -203,10 +208,12 @@ impl PooledServer {
             clients: Company::default(),
             lent: 0,
             audit_due: false,
-            statements: ServerStatements::new(most, schema),
+            statements: ServerStatements::new(pooling.max_prepared_statements, schema),
             routines,
             opened,
             jitter,
+            expires: expiry(opened, jitter, &pooling),
+            pooling: Guard::into_inner(pooling),
             idle_since: opened,
             origin: None,
             pinned: false,
@@ -243,9 +250,26 @@ impl PooledServer {
 
     /// It is lent to a client: one in so many times it will be audited.
     pub fn lend(&mut self) {
+        self.follow();
         self.lent += 1;
-        let every = self.slot().node().pooling().audit_every;
+        let every = self.pooling.audit_every;
         self.audit_due = every.is_some_and(|every| self.lent.is_multiple_of(u64::from(every)));
+    }
+
+    /// The node's settings, as of the moment when it was lent.
+    #[must_use]
+    pub fn pooling(&self) -> &Pooling {
+        &self.pooling
+    }
+
+    /// Looks at the node's settings.
+    pub(super) fn follow(&mut self) {
+        let pooling = self.server.slot().node().pooling();
+        if !Arc::ptr_eq(&pooling, &self.pooling) {
+            self.expires = expiry(self.opened, self.jitter, &pooling);
+            self.pooling = Guard::into_inner(pooling);
+            self.statements.keep_at_most(self.pooling.max_prepared_statements);
+        }
     }
 
     /// The connection and its backend.
@@ -286,15 +310,14 @@ impl PooledServer {
 
     /// Whether its pool has more connections than it should keep at least.
     #[must_use]
-    pub fn is_dispensable(&mut self) -> bool {
+    pub fn is_dispensable(&self) -> bool {
         let connections = Arc::strong_count(&self.counted) - 1;
-        connections > self.server.slot().node().pooling().min_pool_size as usize
+        connections > self.pooling.min_pool_size as usize
     }
 
     /// Whether it is too old to be used again.
-    pub(super) fn has_expired(&mut self, now: Instant) -> bool {
-        let longest = self.slot().node().pooling().server_lifetime;
-        longest.is_some_and(|longest| now - self.opened >= longest.mul_f64(self.jitter))
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
     }
 
     /// It is on its way out: its pool counts it no longer.
@@ -313,4 +336,9 @@ impl PooledServer {
             node.give_back(self, now);
         }
     }
+}
+
+/// When a connection is too old to be used again.
+fn expiry(opened: Instant, jitter: f64, pooling: &Pooling) -> Option<Instant> {
+    pooling.server_lifetime.and_then(|longest| opened.checked_add(longest.mul_f64(jitter)))
 }

@@ -19,6 +19,9 @@ pub const REPLAYED: [&str; 6] = [
     "standard_conforming_strings",
 ];
 
+/// Those by which literals are read, by their places among the replayed.
+const READING: [usize; 4] = [2, 3, 4, 5];
+
 /// The client encodings in which not every byte below 0x80 is that character
 /// of ASCII.
 const MIXING: [&[u8]; 7] =
@@ -119,13 +122,24 @@ impl Reports {
         true
     }
 
-    /// A number that differs where literals of dates and strings may be read
-    /// differently: part of a shared statement's identity (decision 26).
+    /// What differs where literals of dates and strings may be read differently:
+    /// part of a shared statement's identity (decision 26).
     #[must_use]
-    pub fn reading(&self) -> Vec<u8> {
-        let counts = ["DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings"];
-        let values = counts.iter().filter_map(|name| self.get(name));
-        values.flat_map(|value| value.iter().copied().chain([0])).collect()
+    pub fn reading(&self) -> [&Bytes; READING.len()] {
+        READING.map(|at| &self.0[at])
+    }
+
+    /// Commands that make the transaction read literals as these settings do,
+    /// where `now` reads them otherwise.
+    pub fn local_reading<'a>(&'a self, now: &'a Self) -> impl Iterator<Item = BytesMut> + 'a {
+        let differing = READING.into_iter().filter(|at| self.0[*at] != now.0[*at]);
+        differing.map(|at| {
+            let mut sql = BytesMut::from("SET LOCAL ");
+            sql.put_slice(REPLAYED[at].as_bytes());
+            sql.put_slice(b" TO ");
+            put_literal(&mut sql, &self.0[at], now.has_standard_strings());
+            sql
+        })
     }
 }
 

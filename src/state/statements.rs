@@ -14,6 +14,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use super::look::Look;
+use super::reports::Reports;
 use super::schema::SchemaAge;
 
 /// Begins every shared name.
@@ -38,14 +39,15 @@ pub struct Statement {
     /// By which version of the routines that is known; as [`Self::new`] makes
     /// it, by none.
     pub routines: u128,
-    /// How its literals were read when it was prepared; `None` if it has none.
-    literals: Option<StatementId>,
+    /// The settings by which its literals were read when it was prepared; `None`
+    /// if it has none.
+    literals: Option<Reports>,
 }
 
 /// What decides what the statements of a client mean, besides their texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Meaning {
-    /// How literals are read now.
+    /// How literals are read now, of which [`Reports::reading`] tells.
     pub literals: StatementId,
     /// How names are found now; nothing where all is as the connection began.
     pub names: StatementId,
@@ -63,23 +65,26 @@ impl Statement {
     pub fn new(
         definition: &[u8],
         meaning: &Meaning,
+        reports: &Reports,
         schema: u64,
         own: bool,
         look: Option<Box<Look>>,
     ) -> Self {
         let length = (definition.len() as u64).to_be_bytes();
         let owner = if own { meaning.own } else { StatementId::default() };
-        let literals = may_hold_literals(definition).then_some(meaning.literals);
+        let literals = may_hold_literals(definition).then(|| reports.clone());
+        let read = if literals.is_some() { meaning.literals } else { StatementId::default() };
         let schema = schema.to_be_bytes();
-        let id = hash(&[&length, definition, &literals.unwrap_or_default(), &owner, &schema]);
+        let id = hash(&[&length, definition, &read, &owner, &schema]);
         Self { id, definition: Bytes::copy_from_slice(definition), look, routines: 0, literals }
     }
 
     /// The same statement, of which another look says what it does.
     #[must_use]
     pub fn looked_at(&self, look: Option<Box<Look>>, routines: u128) -> Self {
-        let Self { id, ref definition, literals, .. } = *self;
-        Self { id, definition: definition.clone(), look, routines, literals }
+        let Self { id, definition, literals, .. } = self;
+        let (id, definition, literals) = (*id, definition.clone(), literals.clone());
+        Self { id, definition, look, routines, literals }
     }
 
     /// What it is known by on a server now. Where it would be prepared with
@@ -87,12 +92,16 @@ impl Statement {
     /// a name of this client alone.
     #[must_use]
     pub fn id(&self, now: &Meaning) -> StatementId {
-        let is_read_otherwise = self.literals.is_some_and(|then| then != now.literals);
-        let mut id = mixed(self.id, now.names);
-        if is_read_otherwise {
-            id = mixed(id, now.literals);
-        }
-        if is_read_otherwise || now.is_unsettled { mixed(id, now.own) } else { id }
+        let id = mixed(self.id, now.names);
+        if now.is_unsettled { mixed(id, now.own) } else { id }
+    }
+
+    /// The settings by which its literals are to be read wherever it is prepared
+    /// again, where those differ from the client's settings now: PostgreSQL reads
+    /// them once, and whoever has prepared it relies on that.
+    #[must_use]
+    pub fn read_by(&self, now: &Reports) -> Option<&Reports> {
+        self.literals.as_ref().filter(|then| then.reading() != now.reading())
     }
 }
 
@@ -274,6 +283,11 @@ impl ServerStatements {
         Self { there: HashMap::new(), uses: 0, most: most.max(1), unnamed: None, schema }
     }
 
+    /// It may keep this many from now on.
+    pub fn keep_at_most(&mut self, most: usize) {
+        self.most = most.max(1);
+    }
+
     /// Whether a statement is there to be used; counts as a use of it.
     pub fn uses(&mut self, id: &StatementId) -> bool {
         self.uses += 1;
@@ -302,8 +316,8 @@ impl ServerStatements {
         self.there.remove(id).is_some()
     }
 
-    /// The statement to close before one more is prepared: the one that was
-    /// not used for longest.
+    /// A statement to close before one more is prepared: the one that was not
+    /// used for longest. To be asked until there is none.
     pub fn evict(&mut self) -> Option<StatementId> {
         if self.there.len() < self.most {
             return None;
@@ -351,6 +365,15 @@ impl ServerStatements {
 mod tests {
     use super::*;
 
+    /// A statement with this definition.
+    fn named(definition: &[u8]) -> Statement {
+        prepared(definition, &Meaning::default(), &Reports::default())
+    }
+
+    fn prepared(definition: &[u8], meaning: &Meaning, reports: &Reports) -> Statement {
+        Statement::new(definition, meaning, reports, 0, false, None)
+    }
+
     #[test]
     fn a_shared_name_is_found_in_a_message() {
         let id = hash(&[b"x"]);
@@ -366,7 +389,7 @@ mod tests {
         let german = Meaning { literals: [1; 16], ..Meaning::default() };
         let other = Meaning { own: [2; 16], ..Meaning::default() };
         let id = |definition: &[u8], meaning: &Meaning, own| {
-            Statement::new(definition, meaning, 0, own, None).id(meaning)
+            Statement::new(definition, meaning, &Reports::default(), 0, own, None).id(meaning)
         };
         let (text, plain) = (b"SELECT $1, ''\0\0\x01\0\0\0\x17", &Meaning::default());
         assert_eq!(id(text, plain, false), id(text, plain, false));
@@ -382,13 +405,28 @@ mod tests {
         let tenant = Meaning { names: [4; 16], ..plain };
         let open = Meaning { is_unsettled: true, ..plain };
         let german = Meaning { literals: [1; 16], ..plain };
-        let statement = Statement::new(b"SELECT 'x'\0\0\0", &plain, 0, false, None);
-        let ids = [plain, tenant, open, german].map(|meaning| statement.id(&meaning));
+        let statement = prepared(b"SELECT 'x'\0\0\0", &plain, &Reports::default());
+        let ids = [plain, tenant, open].map(|meaning| statement.id(&meaning));
         for (at, id) in ids.iter().enumerate() {
             assert!(!ids[..at].contains(id), "{at}");
         }
-        let bare = Statement::new(b"SELECT 1\0\0\0", &plain, 0, false, None);
-        assert_eq!(bare.id(&plain), bare.id(&german));
+        assert_eq!(statement.id(&plain), statement.id(&german));
+        assert_ne!(
+            statement.id(&plain),
+            prepared(b"SELECT 'x'\0\0\0", &german, &Reports::default()).id(&german)
+        );
+    }
+
+    #[test]
+    fn d11_literals_are_read_as_they_were_first() {
+        let mut german = Reports::default();
+        german.set("DateStyle", Bytes::from_static(b"German, DMY"));
+        let mut named_otherwise = Reports::default();
+        named_otherwise.set("application_name", Bytes::from_static(b"x"));
+        let date = named(b"SELECT date '02/03/2024'\0\0\0");
+        assert_eq!(date.read_by(&german), Some(&Reports::default()));
+        assert_eq!(date.read_by(&named_otherwise), None);
+        assert_eq!(named(b"SELECT 1\0\0\0").read_by(&german), None);
     }
 
     #[test]
@@ -406,8 +444,7 @@ mod tests {
     #[test]
     fn a_clients_statements_are_bounded() {
         let mut client = ClientStatements::default();
-        let statement =
-            Arc::new(Statement::new(&vec![b'x'; 1 << 20], &Meaning::default(), 0, false, None));
+        let statement = Arc::new(named(&vec![b'x'; 1 << 20]));
         for n in 0..15u8 {
             client.insert(Bytes::from(vec![n]), Arc::clone(&statement)).unwrap();
         }

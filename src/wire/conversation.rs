@@ -156,6 +156,12 @@ impl Conversation {
         self.batched
     }
 
+    /// The number of the message of a batch that the server answers next.
+    #[must_use]
+    pub fn next_answered(&self) -> u64 {
+        self.batched_before
+    }
+
     /// The number of the message of a batch that the last error was about.
     #[must_use]
     pub fn failed(&self) -> u64 {

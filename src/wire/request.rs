@@ -79,6 +79,24 @@ pub fn put_bind_head(out: &mut BytesMut, body: usize, portal: &[u8], name: &[u8]
     }
 }
 
+/// Appends a Bind of a statement without parameters.
+pub fn put_bind(out: &mut BytesMut, portal: &[u8], name: &[u8]) {
+    // No formats, no values, no formats of columns.
+    let counts = [0; 6];
+    put_bind_head(out, portal.len() + name.len() + 2 + counts.len(), portal, name);
+    out.put_slice(&counts);
+}
+
+/// Appends an Execute of all of a portal.
+pub fn put_execute(out: &mut BytesMut, portal: &[u8]) {
+    put_message(out, b'E', &[portal, b"\0", &[0; 4]]);
+}
+
+/// Appends a Close of a portal.
+pub fn put_close_portal(out: &mut BytesMut, portal: &[u8]) {
+    put_message(out, b'C', &[b"P", portal, b"\0"]);
+}
+
 /// Appends a Describe of a statement.
 pub fn put_describe(out: &mut BytesMut, name: &[u8]) {
     put_message(out, b'D', &[b"S", name, b"\0"]);

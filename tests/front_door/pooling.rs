@@ -241,6 +241,31 @@ fn prepared_statements_work_on_whatever_connection() {
 }
 
 #[test]
+fn fewer_prepared_statements_are_kept_after_a_reload() {
+    let stage =
+        Stage::with(&[("services", "pool_size = 1"), ("services", "max_prepared_statements = 6")]);
+    let mut raw = pooled(&stage);
+    let prepare = |raw: &mut Raw, name: &str| {
+        let messages = send(raw, &[parse(name, &format!("SELECT '{name}'")), sync()]);
+        assert_eq!(kinds(&messages), "1Z");
+    };
+    let kept = |raw: &mut Raw| {
+        ask(raw, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'postern%'")
+    };
+    for n in 0..8 {
+        prepare(&mut raw, &format!("s{n}"));
+    }
+    assert_eq!(kept(&mut raw), "6");
+    let few = "max_prepared_statements = 2";
+    stage.edit_configuration(|text| text.replace("max_prepared_statements = 6", few));
+    stage.block_on(stage.postern().reload()).unwrap();
+    prepare(&mut raw, "one more");
+    assert_eq!(kept(&mut raw), "2");
+    let messages = send(&mut raw, &[bind("s0"), execute(), sync()]);
+    assert_eq!(value(&messages), "s0");
+}
+
+#[test]
 fn statements_go_wrong_as_they_do_on_postgresql() {
     let stage = narrow();
     let (mut pooled, mut direct) = (pooled(&stage), direct(&stage));

@@ -218,7 +218,9 @@ impl ClientState {
     /// The reported settings have changed.
     pub fn reported(&mut self, reports: &Reports) {
         self.reports = reports.clone();
-        self.meaning.literals = hash(&[&reports.reading()]);
+        let reading = reports.reading();
+        let parts = reading.iter().flat_map(|value| [&value[..], b"\0"]).collect::<Vec<_>>();
+        self.meaning.literals = hash(&parts);
     }
 
     /// Whether the server must be asked before the connection can go on to

@@ -169,6 +169,9 @@ impl Downward {
         if swallowed > 0 {
             exchange.expected.move_up(group, swallowed);
         }
+        if exchange.expected.is_aside(head.kind, exchange.conversation.next_answered()) {
+            return Verdict::Drop;
+        }
         exchange.stakes.heard(group, head.kind, swallowed, exchange.conversation.answering());
         if exchange.expected.is_silent(group) {
             return self.silent_message(head.kind, group, body, exchange);

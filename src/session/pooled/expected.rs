@@ -70,6 +70,11 @@ pub enum Owed {
         /// Whether it is about the unnamed statement.
         unnamed: bool,
     },
+    /// The answer to a Bind or an Execute that the client did not ask for.
+    Aside {
+        /// Which message of a batch it is.
+        number: u64,
+    },
     /// An error, in whose place the client hears this one.
     Error(Box<Answer>),
 }
@@ -216,8 +221,24 @@ impl Expected {
         match self.entries.pop_front().map(|entry| entry.owed) {
             Some(Owed::Parsed { reply, .. } | Owed::Closed { reply, .. }) => reply,
             Some(Owed::Lent(_)) => Reply::Swallow,
-            Some(Owed::Unnamed { .. } | Owed::Error(_)) | None => Reply::Forward,
+            Some(Owed::Unnamed { .. } | Owed::Aside { .. } | Owed::Error(_)) | None => {
+                Reply::Forward
+            }
         }
+    }
+
+    /// A message of this type has come, that answers a Bind or an Execute or
+    /// comes before its answer; the server answers this message of a batch next.
+    /// Whether it is none of the client's.
+    pub fn is_aside(&mut self, kind: u8, next: u64) -> bool {
+        let Some(Entry { owed: Owed::Aside { number }, .. }) = self.entries.front() else {
+            return false;
+        };
+        if matches!(kind, b'2' | b'C') {
+            let is_answer = number + 1 == next;
+            return is_answer && self.entries.pop_front().is_some();
+        }
+        matches!(kind, b'N' | b'S') && *number == next
     }
 
     /// Whether it is open, until an earlier group than this one is answered, if
@@ -240,7 +261,7 @@ impl Expected {
             Owed::Closed { named, forgotten, .. } => {
                 is_this(named.as_ref()) || is_this(forgotten.as_ref().map(|(name, _)| name))
             }
-            Owed::Lent(_) | Owed::Error(_) => false,
+            Owed::Lent(_) | Owed::Aside { .. } | Owed::Error(_) => false,
         };
         let last = self.entries.iter().rev().find(concerns);
         last.is_some_and(|entry| entry.group < group)
@@ -252,7 +273,7 @@ impl Expected {
     pub fn is_name_open(&self, group: u64, name: &[u8]) -> bool {
         let names = |entry: &&Entry| match &entry.owed {
             Owed::Parsed { named, .. } => named.as_ref().is_some_and(|named| named == name),
-            Owed::Lent(_) | Owed::Unnamed { .. } | Owed::Closed { .. } | Owed::Error(_) => false,
+            _ => false,
         };
         let last = self.entries.iter().rev().find(names);
         last.is_some_and(|entry| entry.group < group) || self.is_open(group, name, None)
@@ -383,6 +404,6 @@ fn undo(owed: Owed, client: &mut ClientStatements, server: &mut ServerStatements
                 None => {}
             }
         }
-        Owed::Lent(_) | Owed::Error(_) => {}
+        Owed::Lent(_) | Owed::Aside { .. } | Owed::Error(_) => {}
     }
 }

@@ -8,6 +8,7 @@
 mod binding;
 mod executing;
 mod failing;
+mod reading;
 mod run;
 mod sequences;
 mod statements;

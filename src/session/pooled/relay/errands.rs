@@ -40,7 +40,7 @@ impl Relay {
         let process_id = u64::from(server.server().process_id());
         let only_each_other = server.clients.meet(state.id) & state.servers.meet(process_id);
         state.sequences = if only_each_other { Sequences::Own } else { Sequences::Strange };
-        let pooling = server.slot().node().pooling();
+        let pooling = server.pooling();
         state.unwanted = pooling.refused_pins;
         if pooling.audit_every.is_some() != state.fingerprint.is_some() {
             state.fingerprint = pooling.audit_every.map(|_| String::new());

@@ -21,8 +21,11 @@ impl Relay {
         if self.server.as_ref().is_some_and(|server| server.is_superseded()) {
             return Err(Step::End(End::Superseded));
         }
-        let up = self.up(turn, scratch).map_err(Step::End)?;
         let down = self.down(turn, scratch).map_err(Step::End)?;
+        // Whoever has had his answer is looked at next without the connection,
+        // and need not be twice.
+        let answered = down && self.pending.conversation.is_quiet();
+        let up = !answered && self.up(turn, scratch).map_err(Step::End)?;
         if self.downward.preparation_failed {
             return Err(Step::End(End::Preparation));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::failing::{already_exists, fail, too_many_statements};
+use super::reading::read_as_before;
 use super::run::Run;
 use super::sequences::forget_sequences;
 use super::texts::{Moment, make_all_real};
@@ -58,7 +59,9 @@ pub(super) fn parse(
     }
     let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
     let schema = exchange.statements.schema.now();
-    let mut statement = Statement::new(definition, &exchange.client.meaning, schema, own, look);
+    let client = &*exchange.client;
+    let mut statement =
+        Statement::new(definition, &client.meaning, &client.reports, schema, own, look);
     statement.routines = exchange.client.routines_version();
     let statement = Arc::new(statement);
     if name.is_empty() {
@@ -157,8 +160,9 @@ pub(super) fn prepare_on_server(
     let group = exchange.conversation.group();
     // A plan that went stale may be there under its own name.
     let stale = exchange.statements.remove(&id).then_some(id);
-    let evicted = exchange.statements.evict();
-    for (id, from_server) in evicted.map(|id| (id, evicted)).into_iter().chain([(id, stale)]) {
+    let statements = &mut *exchange.statements;
+    let evicted = std::iter::from_fn(|| statements.evict()).map(|id| (id, Some(id)));
+    for (id, from_server) in evicted.chain([(id, stale)]) {
         put_close(out, shared_name(&id).as_bytes());
         exchange.conversation.from_client(b'C');
         let reply = Reply::Swallow;
@@ -166,11 +170,13 @@ pub(super) fn prepare_on_server(
             Owed::Closed { reply, from_server, named: None, forgotten: None, unnamed: false };
         exchange.expected.push(group, owed);
     }
-    put_parse(out, shared_name(&id).as_bytes(), &statement.definition);
-    exchange.conversation.from_client(b'P');
     exchange.statements.insert(id);
-    let on_server = Some(id);
-    exchange.expected.push(group, Owed::Parsed { reply, on_server, named, unnamed: false });
+    read_as_before(statement, exchange, out, |exchange, out| {
+        put_parse(out, shared_name(&id).as_bytes(), &statement.definition);
+        exchange.conversation.from_client(b'P');
+        let on_server = Some(id);
+        exchange.expected.push(group, Owed::Parsed { reply, on_server, named, unnamed: false });
+    });
 }
 
 /// Makes sure that a named statement of the client is on the server; returns
@@ -211,18 +217,22 @@ pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     }
     let group = exchange.conversation.group();
     let out = run.insert();
-    let owed = if let Some(statement) = exchange.client.statements.unnamed.clone() {
-        put_parse(out, b"", &statement.definition);
-        exchange.conversation.from_client(b'P');
-        Owed::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: true }
+    exchange.statements.unnamed = own;
+    let reply = Reply::Swallow;
+    if let Some(statement) = exchange.client.statements.unnamed.clone() {
+        read_as_before(&statement, exchange, out, |exchange, out| {
+            put_parse(out, b"", &statement.definition);
+            exchange.conversation.from_client(b'P');
+            let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: true };
+            exchange.expected.push(group, owed);
+        });
     } else {
         put_close(out, b"");
         exchange.conversation.from_client(b'C');
-        let reply = Reply::Swallow;
-        Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: true }
-    };
-    exchange.statements.unnamed = own;
-    exchange.expected.push(group, owed);
+        let owed =
+            Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: true };
+        exchange.expected.push(group, owed);
+    }
 }
 
 /// A Describe of a statement. Returns whether it was replaced.

@@ -5,12 +5,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::executing::execute;
 use super::failing::fail;
+use super::reading::read_as_before;
 use super::run::Run;
 use super::sequences::forget_sequences;
 use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Expected, Owed, Reply};
 use crate::session::pooled::pending::Exchange;
+use crate::state::reports::Reports;
+use crate::state::statements::{Meaning, Statement};
 use crate::state::{Discard, Look, PinReason, StatementCommand};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
@@ -164,7 +167,7 @@ pub(super) fn make_real(
     run: &mut Run<'_>,
 ) {
     if let Some(statement) = exchange.client.statements.get(name).cloned() {
-        lend(name, &statement.definition, moment, exchange, run);
+        lend(name, &statement, moment, exchange, run);
     }
 }
 
@@ -172,13 +175,15 @@ pub(super) fn make_real(
 /// statement that cannot be prepared any more.
 fn take_name(name: &[u8], moment: Moment, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     if exchange.client.statements.get(name).is_some() {
-        lend(name, NOTHING, moment, exchange, run);
+        let nothing =
+            Statement::new(NOTHING, &Meaning::default(), &Reports::default(), 0, false, None);
+        lend(name, &nothing, moment, exchange, run);
     }
 }
 
 fn lend(
     name: &[u8],
-    definition: &[u8],
+    statement: &Statement,
     moment: Moment,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
@@ -189,21 +194,23 @@ fn lend(
     }
     let out = run.insert();
     let group = exchange.conversation.group();
-    put_parse(out, name, definition);
-    exchange.conversation.from_client(b'P');
     let name = Bytes::copy_from_slice(name);
-    // Where the name itself is still open, it may turn out to be SQL's.
-    let may_be_sqls = exchange.client.pins.contains(PinReason::SqlPrepare)
-        && exchange.expected.is_name_open(group + 1, &name);
-    if may_be_sqls {
-        exchange.client.perhaps_borrowed.push(name.clone());
-        exchange.expected.push(group, Owed::Lent(name));
-    } else {
-        let reply = Reply::Swallow;
-        let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: false };
-        exchange.expected.push(group, owed);
-        exchange.client.borrowed.push(name);
-    }
+    read_as_before(statement, exchange, out, |exchange, out| {
+        put_parse(out, &name, &statement.definition);
+        exchange.conversation.from_client(b'P');
+        // Where the name itself is still open, it may turn out to be SQL's.
+        let may_be_sqls = exchange.client.pins.contains(PinReason::SqlPrepare)
+            && exchange.expected.is_name_open(group + 1, &name);
+        if may_be_sqls {
+            exchange.client.perhaps_borrowed.push(name.clone());
+            exchange.expected.push(group, Owed::Lent(name));
+        } else {
+            let reply = Reply::Swallow;
+            let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: false };
+            exchange.expected.push(group, owed);
+            exchange.client.borrowed.push(name);
+        }
+    });
     if moment == Moment::Simple {
         put_sync(out);
         exchange.conversation.from_client(b'S');

@@ -1,0 +1,62 @@
+//! A statement that is prepared again reads its literals by the settings by
+//! which it was prepared first, whatever the client has set since: PostgreSQL
+//! makes `'02/03/2024'` a date once, when it parses the text.
+//!
+//! The settings change for the transaction, and back behind the Parse, all in
+//! the client's own batch: if it fails, nothing of this has happened.
+
+use bytes::BytesMut;
+
+use super::TRIAL;
+use crate::session::pooled::expected::{Owed, Reply};
+use crate::session::pooled::pending::Exchange;
+use crate::state::reports::Reports;
+use crate::state::statements::Statement;
+use crate::wire::request::{put_bind, put_close, put_close_portal, put_execute, put_parse};
+
+/// Puts the Parse that `parse` makes between what it needs to be read as this
+/// statement was first.
+pub(super) fn read_as_before(
+    statement: &Statement,
+    exchange: &mut Exchange<'_>,
+    out: &mut BytesMut,
+    parse: impl FnOnce(&mut Exchange<'_>, &mut BytesMut),
+) {
+    let now = exchange.client.reports.clone();
+    let Some(then) = statement.read_by(&now) else { return parse(exchange, out) };
+    set(then, &now, exchange, out);
+    parse(exchange, out);
+    set(&now, then, exchange, out);
+}
+
+/// Makes the server read literals by these settings, where it reads them
+/// otherwise now.
+fn set(wanted: &Reports, now: &Reports, exchange: &mut Exchange<'_>, out: &mut BytesMut) {
+    for sql in wanted.local_reading(now) {
+        put_parse(out, TRIAL, &[&sql, &b"\0\0\0"[..]].concat());
+        owe(b'P', exchange);
+        put_bind(out, TRIAL, TRIAL);
+        owe(b'B', exchange);
+        put_execute(out, TRIAL);
+        owe(b'E', exchange);
+        put_close_portal(out, TRIAL);
+        owe(b'C', exchange);
+        put_close(out, TRIAL);
+        owe(b'C', exchange);
+    }
+}
+
+/// The server owes an answer to this message, of which the client hears
+/// nothing.
+fn owe(kind: u8, exchange: &mut Exchange<'_>) {
+    let reply = Reply::Swallow;
+    let owed = match kind {
+        b'P' => Owed::Parsed { reply, on_server: None, named: None, unnamed: false },
+        b'C' => {
+            Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: false }
+        }
+        _ => Owed::Aside { number: exchange.conversation.next_batched() },
+    };
+    exchange.expected.push(exchange.conversation.group(), owed);
+    exchange.conversation.from_client(kind);
+}
