@@ -296,3 +296,26 @@ fn alerts_and_dashboard_name_metrics_that_exist() {
     let dashboard = fs::read_to_string(root.join("dashboard.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
 }
+
+/// A guard that matches nothing any more would be noticed only by whoever runs
+/// `scripts/guards` next.
+#[test]
+fn every_guard_stands_where_it_is_said_to_stand() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("tests/guards.toml")).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    let entries = table["guard"].as_array().unwrap();
+    assert!(entries.len() > 100);
+    let word = |entry: &toml::Value, key: &str| entry[key].as_str().unwrap().to_owned();
+    let removable = entries.iter().filter(|entry| entry.get("constructed").is_none());
+    let lost = removable.filter(|entry| {
+        let file = fs::read_to_string(root.join(word(entry, "file"))).unwrap();
+        let found = file.matches(&word(entry, "guard")).count();
+        match entry.get("occurrence").and_then(toml::Value::as_integer) {
+            None => found != 1,
+            Some(occurrence) => usize::try_from(occurrence).unwrap() > found,
+        }
+    });
+    let lost: Vec<_> = lost.map(|entry| (word(entry, "trap"), word(entry, "guard"))).collect();
+    assert!(lost.is_empty(), "{lost:#?}");
+}
