@@ -299,6 +299,9 @@ impl Ledger {
     pub fn give_back(&mut self, pool: PoolId, worker: Worker, now: Instant) -> GivenBack {
         let too_many = self.counts.used() > self.limits.capacity
             || self.counts.pooled() > self.limits.pool_size;
+        if !too_many && self.counts.waiting == 0 {
+            return self.keep(pool);
+        }
         if !too_many {
             let oldest = self.oldest();
             let own = self.first_of(pool, worker);
@@ -401,6 +404,10 @@ impl Ledger {
 
     fn hand(&mut self, (who, to): (Who, Place)) -> GivenBack {
         self.counts.waiting -= 1;
+        // Nearly always it is he who has waited longest.
+        if self.arrivals.front().is_some_and(|arrival| arrival.place == to) {
+            self.arrivals.pop_front();
+        }
         match who {
             Who::Pool(pool, worker) => {
                 if let Some(pool) = self.pools.get_mut(&pool) {

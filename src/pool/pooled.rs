@@ -316,7 +316,8 @@ impl PooledServer {
     }
 
     /// Whether it is too old to be used again.
-    pub(super) fn has_expired(&self, now: Instant) -> bool {
+    #[must_use]
+    pub fn has_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|expires| now >= expires)
     }
 

@@ -51,6 +51,11 @@ impl WaitCell {
         }
     }
 
+    /// Makes it as a new one, unless somebody still looks into it.
+    fn renew(self: &mut Arc<Self>) -> bool {
+        Arc::get_mut(self).map(|cell| *cell = Self::default()).is_some()
+    }
+
     fn holds_a_slot(&self) -> bool {
         self.grant.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
@@ -62,25 +67,33 @@ impl WaitCell {
 pub(super) struct Cells {
     /// The ticket of the first cell.
     first: u64,
-    cells: VecDeque<Option<(Instant, Arc<WaitCell>)>>,
+    queued: VecDeque<Option<(Instant, Arc<WaitCell>)>>,
+    /// Cells of those who were served, to be used again once they have looked
+    /// into them.
+    used: VecDeque<Arc<WaitCell>>,
 }
+
+/// So many cells are kept to be used again.
+const MOST_USED: usize = 64;
 
 impl Cells {
     fn insert(&mut self, ticket: Ticket, at: Instant) -> Arc<WaitCell> {
-        let cell = Arc::new(WaitCell::default());
-        if self.cells.is_empty() {
+        let used = self.used.pop_front();
+        let renewed = used.and_then(|mut cell| cell.renew().then_some(cell));
+        let cell = renewed.unwrap_or_default();
+        if self.queued.is_empty() {
             self.first = ticket.0;
         }
-        debug_assert_eq!(self.index(ticket), self.cells.len(), "tickets come in order");
-        self.cells.push_back(Some((at, Arc::clone(&cell))));
+        debug_assert_eq!(self.index(ticket), self.queued.len(), "tickets come in order");
+        self.queued.push_back(Some((at, Arc::clone(&cell))));
         cell
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Arc<WaitCell>> {
         let index = self.index(ticket);
-        let cell = self.cells.get_mut(index)?.take();
-        while self.cells.front().is_some_and(Option::is_none) {
-            self.cells.pop_front();
+        let cell = self.queued.get_mut(index)?.take();
+        while self.queued.front().is_some_and(Option::is_none) {
+            self.queued.pop_front();
             self.first += 1;
         }
         cell.map(|(_, cell)| cell)
@@ -95,11 +108,14 @@ impl Cells {
         let cell = self.remove(ticket).expect("everybody in the queue has a cell");
         *cell.grant.lock().unwrap_or_else(PoisonError::into_inner) = Some(grant);
         cell.waker.wake();
+        if self.used.len() < MOST_USED {
+            self.used.push_back(cell);
+        }
     }
 
     /// Tells those who came before `since` that it takes long.
     pub(super) fn remind(&self, since: Instant) {
-        let overdue = self.cells.iter().flatten().take_while(|(at, _)| *at <= since);
+        let overdue = self.queued.iter().flatten().take_while(|(at, _)| *at <= since);
         for (_, cell) in overdue {
             if !cell.overdue.swap(true, Ordering::Relaxed) {
                 cell.waker.wake();
@@ -146,8 +162,12 @@ impl Waiting {
     /// wait as a future instead: a slot was granted, which has to be made a
     /// connection, or it takes so long that deadlines should be watched.
     pub fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<PooledServer>>> {
-        self.cell.waker.register(cx.waker());
-        if let Some(server) = self.cell.take_connection() {
+        let mut granted = self.cell.take_connection();
+        if granted.is_none() {
+            self.cell.waker.register(cx.waker());
+            granted = self.cell.take_connection();
+        }
+        if let Some(server) = granted {
             self.served = true;
             return Poll::Ready(Some(server));
         }

@@ -21,6 +21,7 @@ const LONGEST_AWAITED: usize = 16 * 1024;
 impl Relay {
     /// Without a server connection: reads the client, and leases one when it
     /// has said something. Returns whether anything was done.
+    #[inline(never)]
     pub(super) fn listen(
         &mut self,
         turn: &mut Turn<'_, '_>,
@@ -85,6 +86,7 @@ impl Relay {
 
     /// In the pool's queue: takes the connection that is handed over, and
     /// notices if the client goes. Returns whether anything was done.
+    #[inline(never)]
     pub(super) fn wait(
         &mut self,
         turn: &mut Turn<'_, '_>,
