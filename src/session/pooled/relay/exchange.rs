@@ -13,7 +13,6 @@ use crate::wire::conversation::TransactionStatus;
 
 impl Relay {
     /// With a server connection: one read from each side.
-    #[inline(never)]
     pub(super) fn exchange(
         &mut self,
         turn: &mut Turn<'_, '_>,
@@ -122,7 +121,6 @@ impl Relay {
     }
 
     /// While something of the client's is held: whether it is still there.
-    #[inline(never)]
     fn watch(&mut self, turn: &mut Turn<'_, '_>, scratch: &mut [u8]) -> Result<bool, End> {
         if self.client_closed || !turn.client.input.is_empty() {
             return Ok(false);

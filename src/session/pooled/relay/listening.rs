@@ -21,7 +21,6 @@ const LONGEST_AWAITED: usize = 16 * 1024;
 impl Relay {
     /// Without a server connection: reads the client, and leases one when it
     /// has said something. Returns whether anything was done.
-    #[inline(never)]
     pub(super) fn listen(
         &mut self,
         turn: &mut Turn<'_, '_>,
@@ -86,7 +85,6 @@ impl Relay {
 
     /// In the pool's queue: takes the connection that is handed over, and
     /// notices if the client goes. Returns whether anything was done.
-    #[inline(never)]
     pub(super) fn wait(
         &mut self,
         turn: &mut Turn<'_, '_>,
