@@ -173,13 +173,20 @@ async fn greeting(connection: &mut Connection) -> Result<LoggedIn, LoginFailure>
     loop {
         let message = next_message(connection).await?;
         match message.kind {
-            b'Z' => return Ok(logged_in),
+            b'Z' => {
+                if connection.input.is_empty() {
+                    // A connection that waits owns no buffer.
+                    connection.input = BytesMut::new();
+                }
+                return Ok(logged_in);
+            }
             b'K' => {
                 let parsed = login::parse_backend_key(message.body());
                 let (process_id, key) =
                     parsed.ok_or(LoginFailure::Garbled("a malformed BackendKeyData"))?;
                 logged_in.process_id = process_id;
-                logged_in.cancel_key = key;
+                // A copy: the key must not keep the whole read.
+                logged_in.cancel_key = Bytes::copy_from_slice(&key);
             }
             b'E' => return Err(refused(&message, logged_in.greeting)),
             b'S' | b'N' | b'A' => logged_in.greeting.extend_from_slice(&message.bytes),
