@@ -21,7 +21,7 @@ use crate::state::PinReason;
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::{HEADER, declared_length};
 use crate::wire::request::{names_of_bind, split_string, statement_name};
-use binding::{bind, bound, miscounted, needs_values};
+use binding::{Count, bind, count_values, needs_values};
 use failing::fail;
 use run::Run;
 use statements::{close, describe, parse};
@@ -205,12 +205,20 @@ impl Upward {
                     return None;
                 }
                 Some((portal, name)) => {
-                    if whole && let Some(answer) = miscounted(name, body, exchange) {
-                        fail(answer, total, exchange, run);
-                        return Some(total);
+                    if whole {
+                        match count_values(name, body, exchange) {
+                            Count::Nothing => {}
+                            Count::Open => {
+                                self.held = Some(exchange.conversation.answering());
+                                return None;
+                            }
+                            Count::Wrong(answer) => {
+                                fail(answer, total, exchange, run);
+                                return Some(total);
+                            }
+                        }
                     }
-                    bound(name, whole.then_some(body), exchange, run);
-                    if bind(portal, name, total, exchange, run) {
+                    if bind((portal, name), whole.then_some(body), total, exchange, run) {
                         let used = HEADER + portal.len() + name.len() + 2;
                         self.passing = total - used;
                         return Some(used);

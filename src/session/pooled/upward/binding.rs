@@ -17,7 +17,7 @@ use crate::wire::request::{bound_value, put_bind_head, split_string, value_count
 
 /// Whether the values of a Bind of this statement matter.
 pub(super) fn needs_values(name: &[u8], exchange: &Exchange<'_>) -> bool {
-    if exchange.conversation.status() == TransactionStatus::Failed {
+    if may_have_failed(exchange) {
         return true;
     }
     let look = exchange.client.statements.find(name).and_then(|statement| statement.look.as_ref());
@@ -26,12 +26,7 @@ pub(super) fn needs_values(name: &[u8], exchange: &Exchange<'_>) -> bool {
 
 /// A statement is about to be run: `body` is the whole of its Bind, if it is
 /// there.
-pub(super) fn bound(
-    name: &[u8],
-    body: Option<&[u8]>,
-    exchange: &mut Exchange<'_>,
-    run: &mut Run<'_>,
-) {
+fn bound(name: &[u8], body: Option<&[u8]>, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     exchange.client.look_again(name);
     let Some(statement) = exchange.client.statements.find(name) else { return };
     let statement = Arc::clone(statement);
@@ -47,37 +42,66 @@ pub(super) fn bound(
     }
 }
 
+/// What there is to say of how many values a Bind has.
+pub(super) enum Count {
+    /// Nothing, or the server says it.
+    Nothing,
+    /// It depends on what becomes of the batches before.
+    Open,
+    /// This, in the place of the server.
+    Wrong(Answer),
+}
+
 /// What PostgreSQL would say of a Bind with too few or too many values. In a
 /// failed block it says so before it refuses the statement; but one that has to
 /// be prepared again is refused then.
-pub(super) fn miscounted(name: &[u8], body: &[u8], exchange: &mut Exchange<'_>) -> Option<Answer> {
-    if exchange.conversation.status() != TransactionStatus::Failed || is_there(name, exchange) {
-        return None;
+pub(super) fn count_values(name: &[u8], body: &[u8], exchange: &mut Exchange<'_>) -> Count {
+    if !may_have_failed(exchange) || is_there(name, exchange) {
+        return Count::Nothing;
     }
-    let statement = exchange.client.statements.find(name)?;
+    let Some(statement) = exchange.client.statements.find(name) else { return Count::Nothing };
     let standard = exchange.client.reports.has_standard_strings();
     let wanted = parameter_count(&statement.definition, standard);
-    let given = usize::from(value_count(body)?);
+    let given = value_count(body).map_or(wanted, usize::from);
+    if given == wanted {
+        return Count::Nothing;
+    }
+    if exchange.conversation.status() != TransactionStatus::Failed {
+        return Count::Open;
+    }
     let name = String::from_utf8_lossy(name);
     let message = format!(
         "bind message supplies {given} parameters, \
          but prepared statement \"{name}\" requires {wanted}"
     );
-    (given != wanted).then(|| plain(SqlState::PROTOCOL_VIOLATION, message))
+    Count::Wrong(plain(SqlState::PROTOCOL_VIOLATION, message))
 }
 
-/// A Bind: what it binds must be on the server. Returns whether its beginning
-/// was replaced.
+/// Whether the transaction that the next message belongs to has failed, as far
+/// as is known before all that was sent is answered.
+fn may_have_failed(exchange: &Exchange<'_>) -> bool {
+    let conversation = &exchange.conversation;
+    conversation.status() == TransactionStatus::Failed
+        || conversation.answering() < conversation.group() && !conversation.is_copying_in()
+}
+
+/// A Bind: what it binds must be on the server. `body` is the whole of it, if it
+/// is there. Returns whether its beginning was replaced.
 pub(super) fn bind(
-    portal: &[u8],
-    name: &[u8],
+    (portal, name): (&[u8], &[u8]),
+    body: Option<&[u8]>,
     total: usize,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) -> bool {
+    // What it means is decided by the settings before it is run.
+    let before = exchange.client.meaning.is_unsettled;
+    bound(name, body, exchange, run);
+    let behind = std::mem::replace(&mut exchange.client.meaning.is_unsettled, before);
     let statement = exchange.client.statements.find(name);
     let statement = statement.filter(|statement| statement.look.is_some()).cloned();
     let is_replaced = bring_bound(portal, name, total, exchange, run);
+    exchange.client.meaning.is_unsettled = behind;
     if let Some(look) = statement.as_ref().and_then(|statement| statement.look.as_ref()) {
         take_bound(look, exchange);
     }
