@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use axum::Json;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -31,6 +32,22 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
             let detail = format!("Failed to deserialize the JSON body: {error}");
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
         })
+    }
+}
+
+/// A JSON body that may be left out.
+#[derive(Debug)]
+pub(super) struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let is_typed = request.headers().contains_key(header::CONTENT_TYPE);
+        if !is_typed && request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Body::from_request(request, api).await.map(|Body(body)| Self(body))
     }
 }
 

@@ -7,5 +7,6 @@ mod control_plane;
 mod crash;
 mod life;
 mod live;
+mod rotation;
 
 use control_plane::ControlPlane;
