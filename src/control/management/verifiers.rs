@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_before_a_change_is_asked_again() {
+    fn a27_what_was_asked_before_a_change_is_asked_again() {
         let (mut verifiers, start) = (Verifiers::default(), Instant::now());
         let Step::Wait(awaited) = verifiers.step("bob", start, MAX_AGE) else { panic!("new") };
         let questions = verifiers.take_questions();
