@@ -61,6 +61,9 @@ impl Postern {
         let settings = &declared::with_catalog(settings.clone(), catalog.as_ref())
             .map_err(|problems| Failure::new(problems.join("\n")))?;
         let (door, management) = data_path::assemble(settings, descriptors, runtimes)?;
+        if let Some(catalog) = &catalog {
+            catalog::restore_rotations(catalog, &management)?;
+        }
         let readiness = Readiness::new(door.shutdown.clone());
         readiness.directory_published();
         let reloader =

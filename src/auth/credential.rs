@@ -28,6 +28,9 @@ impl Credential {
     pub fn holds(self, lookup: &Lookup) -> bool {
         match lookup {
             Lookup::Verifier(verifier) => self == Self::of_verifier(verifier),
+            Lookup::Rotated { current, previous } => {
+                [current, previous].into_iter().any(|known| self == Self::of_verifier(known))
+            }
             Lookup::Refused(_) => false,
         }
     }
@@ -51,22 +54,20 @@ mod tests {
     use super::*;
     use crate::auth::client::derive_keys;
     use crate::auth::verifier::NoVerifier;
-    use crate::domain::Secret;
 
     #[test]
     fn keys_and_verifier_of_one_password_are_one_credential() {
         let keys = |password| derive_keys(password, b"salt", NonZeroU32::new(2).unwrap());
-        let verifier = |keys: &Keys| {
-            Lookup::Verifier(Arc::new(Verifier {
-                iterations: 2,
-                salt: (*b"salt").into(),
-                stored_key: Secret::new(scram::hash(keys.client_key.expose())),
-                server_key: keys.server_key.clone(),
-            }))
-        };
+        let of_keys = |keys: &Keys| Arc::new(Verifier::of_keys(keys, b"salt", 2));
+        let verifier = |keys: &Keys| Lookup::Verifier(of_keys(keys));
         let credential = Credential::of_keys(&keys("old"));
         assert!(credential.holds(&verifier(&keys("old"))));
         assert!(!credential.holds(&verifier(&keys("new"))));
+        let rotated = |previous| Lookup::Rotated {
+            current: of_keys(&keys("new")),
+            previous: of_keys(&keys(previous)),
+        };
+        assert!(credential.holds(&rotated("old")) && !credential.holds(&rotated("older")));
         assert!(!credential.holds(&Lookup::Refused(NoVerifier::NoLogin)));
         assert_eq!(format!("{credential:?}"), "Credential");
     }

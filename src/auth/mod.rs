@@ -9,6 +9,7 @@ pub mod client;
 pub mod credential;
 pub mod freshness;
 pub mod mock;
+pub mod rotation;
 pub mod scram;
 pub mod server;
 pub mod throttle;

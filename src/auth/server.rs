@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! Exchange::begin(client-first) → server-first
-//!     └ exchange.finish(client-final) → Proven { ClientKey, server-final }
+//!     └ exchange.finish(client-final) → Proven { keys, server-final }
 //! ```
 //!
 //! An unknown role goes through the same steps with a mock verifier and fails
-//! at the end, after the same computations. Texts are those of PostgreSQL's
+//! at the end, after the same computations. Every proof is held against two
+//! verifiers, so that the time does not tell who has two. Texts are those of PostgreSQL's
 //! `src/backend/libpq/auth-scram.c`.
+
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
+use super::client::Keys;
 use super::scram::{self, BINDING_TYPE, KEY, RAW_NONCE};
 use super::verifier::Verifier;
 use crate::domain::refusal::ProtocolViolation;
@@ -52,15 +56,25 @@ pub struct Exchange {
 #[derive(Debug, Clone)]
 pub enum Candidate {
     /// The role's own.
-    Real(std::sync::Arc<Verifier>),
+    Real(Arc<Verifier>),
+    /// The role's own, and that of the password before, with the same salt and
+    /// iterations: a proof may match either.
+    Rotated {
+        /// That of the password that the server knows.
+        current: Arc<Verifier>,
+        /// That of the password before.
+        previous: Arc<Verifier>,
+    },
     /// A role that cannot log in: no proof matches.
-    Mock(std::sync::Arc<Verifier>),
+    Mock(Arc<Verifier>),
 }
 
 impl Candidate {
-    fn verifier(&self) -> &Verifier {
+    /// The two to hold a proof against; the same one twice where there is one.
+    fn verifiers(&self) -> [&Verifier; 2] {
         match self {
-            Self::Real(verifier) | Self::Mock(verifier) => verifier,
+            Self::Real(verifier) | Self::Mock(verifier) => [verifier, verifier],
+            Self::Rotated { current, previous } => [current, previous],
         }
     }
 }
@@ -69,8 +83,8 @@ impl Candidate {
 #[derive(Debug)]
 #[must_use]
 pub struct Proven {
-    /// Logs the role in on the server.
-    pub client_key: Secret<[u8; KEY]>,
+    /// Those of the password that was proved.
+    pub keys: Keys,
     /// Proves to the client that the verifier was known here.
     pub server_final: String,
 }
@@ -118,7 +132,7 @@ impl Exchange {
         let channel = agreed_channel(header, plus, binding)?;
         let client_nonce = client_nonce(bare)?;
         let nonce = format!("{client_nonce}{}", scram::nonce(random));
-        let Verifier { salt, iterations, .. } = verifier.verifier();
+        let [Verifier { salt, iterations, .. }, _] = verifier.verifiers();
         let server_first = format!("r={nonce},s={},i={iterations}", BASE64_STANDARD.encode(salt));
         Ok(Self { client_first_bare: bare.to_owned(), verifier, server_first, nonce, channel })
     }
@@ -147,24 +161,30 @@ impl Exchange {
     }
 
     fn check_proof(self, without_proof: &str, proof: &[u8; KEY]) -> Result<Proven, Failure> {
-        let verifier = self.verifier.verifier();
         let message =
             scram::auth_message(&self.client_first_bare, &self.server_first, without_proof);
-        let signature = scram::hmac(verifier.stored_key.expose(), message.as_bytes());
-        let client_key = Secret::new(scram::xor(proof, &signature));
-        let stored_key = scram::hash(client_key.expose());
-        let server_signature = scram::hmac(verifier.server_key.expose(), message.as_bytes());
-        let equal =
-            constant_time::verify_slices_are_equal(&stored_key, verifier.stored_key.expose())
-                .is_ok();
+        let check = |verifier| prove(verifier, message.as_bytes(), proof);
+        let [current, previous] = self.verifier.verifiers().map(check);
         match self.verifier {
-            Candidate::Real(_) if equal => Ok(Proven {
-                client_key,
-                server_final: format!("v={}", BASE64_STANDARD.encode(server_signature)),
-            }),
-            Candidate::Real(_) | Candidate::Mock(_) => Err(Failure::Password),
+            Candidate::Real(_) | Candidate::Rotated { .. } => {
+                current.or(previous).ok_or(Failure::Password)
+            }
+            Candidate::Mock(_) => Err(Failure::Password),
         }
     }
+}
+
+/// What a proof shows, if it was made of this verifier's password.
+fn prove(verifier: &Verifier, message: &[u8], proof: &[u8; KEY]) -> Option<Proven> {
+    let signature = scram::hmac(verifier.stored_key.expose(), message);
+    let client_key = Secret::new(scram::xor(proof, &signature));
+    let stored_key = scram::hash(client_key.expose());
+    let server_signature = scram::hmac(verifier.server_key.expose(), message);
+    let equal = constant_time::verify_slices_are_equal(&stored_key, verifier.stored_key.expose());
+    equal.ok().map(|()| Proven {
+        keys: Keys { client_key, server_key: verifier.server_key.clone() },
+        server_final: format!("v={}", BASE64_STANDARD.encode(server_signature)),
+    })
 }
 
 fn decode(proof: &str) -> Option<[u8; KEY]> {
@@ -210,8 +230,6 @@ fn client_nonce(mut bare: &str) -> Result<&str, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -222,13 +240,7 @@ mod tests {
     fn verifier(password: &str) -> (Arc<Verifier>, Secret<[u8; KEY]>) {
         let salt = *b"0123456789abcdef";
         let keys = client::derive_keys(password, &salt, 16.try_into().unwrap());
-        let verifier = Verifier {
-            iterations: 16,
-            salt: salt.into(),
-            stored_key: Secret::new(scram::hash(keys.client_key.expose())),
-            server_key: keys.server_key,
-        };
-        (Arc::new(verifier), keys.client_key)
+        (Arc::new(Verifier::of_keys(&keys, &salt, 16)), keys.client_key)
     }
 
     fn client_final(exchange: &Exchange, key: &[u8; KEY], channel: &str) -> String {
@@ -251,7 +263,34 @@ mod tests {
             Exchange::begin(b"n,,n=,r=abc", false, &bound(), candidate, &RANDOM).unwrap();
         let message = client_final(&exchange, key.expose(), "biws");
         let proven = exchange.finish(message.as_bytes()).unwrap();
-        assert_eq!(proven.client_key.expose(), key.expose());
+        assert_eq!(proven.keys.client_key.expose(), key.expose());
+    }
+
+    #[test]
+    fn either_password_of_a_rotation_is_proved_and_answered_with_its_own_keys() {
+        let [(current, new), (previous, old), (_, older)] = ["new", "old", "older"].map(verifier);
+        let candidate = Candidate::Rotated { current: current.clone(), previous: previous.clone() };
+        let attempt = |key: &Secret<[u8; KEY]>| {
+            let (hello, binding) = (b"p=tls-server-end-point,,n=,r=abc", bound());
+            let exchange =
+                Exchange::begin(hello, true, &binding, candidate.clone(), &RANDOM).unwrap();
+            let data = [b"p=tls-server-end-point,,".as_slice(), &[1, 2, 3]].concat();
+            let last = client_final(&exchange, key.expose(), &BASE64_STANDARD.encode(data));
+            let (without_proof, _) = last.rsplit_once(",p=").unwrap();
+            let message = scram::auth_message(
+                &exchange.client_first_bare,
+                &exchange.server_first,
+                without_proof,
+            );
+            exchange.finish(last.as_bytes()).map(|proven| (proven, message))
+        };
+        for (key, verifier) in [(new, current.clone()), (old, previous.clone())] {
+            let (proven, message) = attempt(&key).unwrap();
+            assert_eq!(proven.keys.client_key.expose(), key.expose());
+            let signature = scram::hmac(verifier.server_key.expose(), message.as_bytes());
+            assert_eq!(proven.server_final, format!("v={}", BASE64_STANDARD.encode(signature)));
+        }
+        assert_eq!(attempt(&older).unwrap_err(), Failure::Password);
     }
 
     #[test]

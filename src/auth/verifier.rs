@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use super::scram::KEY;
+use super::client::Keys;
+use super::scram::{self, KEY};
 use crate::domain::{Secret, ServiceName};
 
 /// The most iterations taken from a verifier: PostgreSQL's own limit is the
@@ -47,7 +48,34 @@ impl Verifier {
     }
 }
 
-fn decode_key(text: &str) -> Option<[u8; KEY]> {
+impl Verifier {
+    /// What a server keeps of the password that these keys were made of, with
+    /// this salt and so many iterations.
+    #[must_use]
+    pub fn of_keys(keys: &Keys, salt: &[u8], iterations: u32) -> Self {
+        Self {
+            iterations,
+            salt: salt.into(),
+            stored_key: Secret::new(scram::hash(keys.client_key.expose())),
+            server_key: keys.server_key.clone(),
+        }
+    }
+
+    /// As [`Self::parse`] reads it, and as PostgreSQL takes it for a password.
+    #[must_use]
+    pub fn to_text(&self) -> Secret<String> {
+        let base64 = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
+        Secret::new(format!(
+            "SCRAM-SHA-256${}:{}${}:{}",
+            self.iterations,
+            base64(&self.salt),
+            base64(self.stored_key.expose()),
+            base64(self.server_key.expose())
+        ))
+    }
+}
+
+pub(super) fn decode_key(text: &str) -> Option<[u8; KEY]> {
     BASE64_STANDARD.decode(text).ok()?.try_into().ok()
 }
 
@@ -56,6 +84,13 @@ fn decode_key(text: &str) -> Option<[u8; KEY]> {
 pub enum Lookup {
     /// It may log in with a password that matches.
     Verifier(Arc<Verifier>),
+    /// Its password was replaced, and the one before works for a while yet.
+    Rotated {
+        /// What the server keeps.
+        current: Arc<Verifier>,
+        /// What it kept before, with the same salt and iterations.
+        previous: Arc<Verifier>,
+    },
     /// It may not; the client is not told which of these it is.
     Refused(NoVerifier),
 }
@@ -114,6 +149,15 @@ pub trait VerifierSource: Send + Sync {
     /// asks again, as often as a role may be asked for.
     fn doubt(&self, service: &ServiceName, role: &str);
 
+    /// What logs the role in on its servers now, if its client has proved these
+    /// keys: those of the new password during the grace time of a rotation,
+    /// otherwise the same.
+    fn keys(&self, service: &ServiceName, role: &str, proven: &Arc<Keys>) -> Arc<Keys>;
+
+    /// Whether the role's password is being replaced with a grace time at this
+    /// moment, so that nobody knows which one the server has.
+    fn is_rotating(&self, service: &ServiceName, role: &str) -> bool;
+
     /// The iterations that the service's verifiers have, for mock ones.
     fn iterations(&self, service: &ServiceName) -> u32;
 }
@@ -132,6 +176,7 @@ mod tests {
         assert_eq!(&verifier.salt[..], b"saltsaltsaltsalt");
         assert_eq!(verifier.stored_key.expose()[31], 31);
         assert_eq!(verifier.server_key.expose()[0], 32);
+        assert_eq!(verifier.to_text().expose(), &GOOD.replace(' ', ""));
     }
 
     #[test]

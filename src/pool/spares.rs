@@ -14,6 +14,7 @@ use super::Closer;
 use super::pooled::{Greeting, PooledServer};
 use super::server::{Credentials, Lead, OpenError, ServerConnection};
 use super::slots::{Slots, Spare};
+use crate::auth::VerifierSource;
 use crate::auth::scram::RAW_NONCE;
 use crate::directory::Directory;
 use crate::state::reports::Reports;
@@ -29,6 +30,8 @@ pub struct Opener {
     pub dialer: Dialer,
     /// Closes what comes to nothing.
     pub closer: Closer,
+    /// Knows what logs a role in.
+    pub verifiers: Arc<dyn VerifierSource>,
 }
 
 /// Opens what the pools lack, on the primaries of services that want it.
@@ -54,10 +57,11 @@ async fn open(spare: Spare, lead: Lead, opener: &Opener) -> Result<(), OpenError
     let Spare { pool, key, keys, slot, under_way: _under_way } = spare;
     let slots = Arc::clone(slot.node());
     let turn = slots.trial().await;
+    let Opener { dialer, closer, verifiers } = opener;
+    let keys = verifiers.keys(&lead.node.service, key.role(), &keys);
     let credentials = Credentials { parameters: key.parameters(), keys: &keys };
     let deadline = Instant::now() + WITHIN;
     let nonce: [u8; RAW_NONCE] = random();
-    let Opener { dialer, closer } = opener;
     let opening =
         ServerConnection::open(lead.clone(), slot, credentials, dialer, closer, deadline, &nonce);
     let (server, logged_in) = opening.await.inspect_err(|_| slots.spare_failed(pool))?;

@@ -5,6 +5,7 @@
 //! `failover_wait`; whatever a node does meanwhile is evidence, not a verdict.
 //! What the server itself refuses is the client's answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use crate::upstream::{LoggedIn, LoginFailure};
 
 /// Between two attempts on a node that does not take logins.
 const RETRY: Duration = Duration::from_millis(100);
+/// `invalid_password`.
+const WRONG_PASSWORD: &str = "28P01";
 
 /// Who attempts, and as whom.
 pub struct Attempt<'a> {
@@ -38,8 +41,8 @@ pub struct Attempt<'a> {
     pub endpoint: &'a Endpoint,
     /// What a connection is opened with.
     pub parameters: &'a [(Bytes, Bytes)],
-    /// What logs the role in.
-    pub keys: &'a Keys,
+    /// Those of the password that the client has proved.
+    pub keys: &'a Arc<Keys>,
     /// When the client began to wait: the oldest is served first.
     pub since: std::time::Instant,
 }
@@ -210,7 +213,8 @@ impl Attempt<'_> {
         let started = Instant::now();
         let deadline = started + self.door.policy.load().server_connect_timeout;
         let parameters = standing::guarded(self.parameters, guarded);
-        let credentials = Credentials { parameters: &parameters, keys: self.keys };
+        let keys = self.keys_now();
+        let credentials = Credentials { parameters: &parameters, keys: &keys };
         let nonce = random();
         let opened = ServerConnection::open(
             lead.clone(),
@@ -229,6 +233,12 @@ impl Attempt<'_> {
                 let seconds = started.elapsed().as_secs_f64();
                 self.door.metrics.server_connected(self.endpoint.mode, seconds);
                 Ok(done)
+            }
+            Err(OpenError::Login(LoginFailure::Refused { sqlstate, messages }))
+                if self.is_outdated(&sqlstate, &keys) =>
+            {
+                turn.succeeded();
+                Err(Failure::Passing(Departure::Answered(messages)))
             }
             Err(error) => {
                 let failure = self.judge(node, &error);
@@ -256,6 +266,25 @@ impl Attempt<'_> {
         Err(Failure::Passing(self.unreachable()))
     }
 
+    /// What logs the role in at this moment.
+    fn keys_now(&self) -> Arc<Keys> {
+        self.door.verifiers.keys(&self.endpoint.service, &self.role(), self.keys)
+    }
+
+    fn role(&self) -> Cow<'_, str> {
+        let role = self.parameters.iter().find(|(name, _)| name == "user");
+        role.map(|(_, role)| String::from_utf8_lossy(role)).unwrap_or_default()
+    }
+
+    /// Whether the server refused these keys because the role's password was
+    /// replaced, with a grace time, since they were chosen.
+    fn is_outdated(&self, sqlstate: &str, keys: &Arc<Keys>) -> bool {
+        let verifiers = &self.door.verifiers;
+        sqlstate == WRONG_PASSWORD
+            && (!Arc::ptr_eq(keys, &self.keys_now())
+                || verifiers.is_rotating(&self.endpoint.service, &self.role()))
+    }
+
     /// Trouble that may pass is reported and waited out; the server's own
     /// refusals are the client's answer.
     fn judge(&self, node: &Node, error: &OpenError) -> Failure {
@@ -278,11 +307,9 @@ impl Attempt<'_> {
                     evidence();
                     return Failure::Passing(answered);
                 }
-                if matches!(sqlstate.as_str(), "28P01" | "28000") {
+                if matches!(sqlstate.as_str(), WRONG_PASSWORD | "28000") {
                     // The verifier may have changed since it was looked up.
-                    let role = self.parameters.iter().find(|(name, _)| name == "user");
-                    let role = role.map(|(_, role)| String::from_utf8_lossy(role));
-                    self.door.verifiers.doubt(&node.service, &role.unwrap_or_default());
+                    self.door.verifiers.doubt(&node.service, &self.role());
                 }
                 Failure::Final(answered)
             }

@@ -44,7 +44,7 @@ pub struct Known {
     pub role: String,
     /// The startup parameters for the server.
     pub parameters: Vec<(Bytes, Bytes)>,
-    /// What logs the role in on the server.
+    /// Those of the password that it has proved.
     pub keys: Keys,
     /// `AuthenticationSASLFinal`, to be sent with what comes next.
     pub sasl_final: BytesMut,
@@ -54,9 +54,9 @@ impl Admitted {
     /// Authenticates the client.
     pub async fn authenticate(mut self, door: &FrontDoor) -> Option<Known> {
         match self.exchange(door).await {
-            Ok((keys, proven)) => {
+            Ok(Proven { keys, server_final }) => {
                 let mut sasl_final = BytesMut::new();
-                answer::sasl_final(&mut sasl_final, proven.server_final.as_bytes());
+                answer::sasl_final(&mut sasl_final, server_final.as_bytes());
                 let Self { client, allowed, endpoint, role, parameters } = self;
                 let role = String::from_utf8_lossy(&role).into_owned();
                 Some(Known { client, allowed, endpoint, role, parameters, keys, sasl_final })
@@ -70,30 +70,23 @@ impl Admitted {
         }
     }
 
-    async fn exchange(&mut self, door: &FrontDoor) -> Result<(Keys, Proven), Departure> {
+    async fn exchange(&mut self, door: &FrontDoor) -> Result<Proven, Departure> {
         let guess = door.guesses.attempt(self.suspect());
         if !guess.wait.is_zero() {
             self.patiently(tokio::time::sleep(guess.wait)).await?;
         }
         let (candidate, no_verifier) = self.candidate(door).await?;
-        let keys_of = candidate.clone();
-        let proven = match self.sasl(candidate).await {
-            Ok(proven) => proven,
-            Err(Sasl::Departure(departure)) => return Err(departure),
+        match self.sasl(candidate).await {
+            Ok(proven) => Ok(proven),
+            Err(Sasl::Departure(departure)) => Err(departure),
             Err(Sasl::Failure(failure)) => {
                 if failure == Failure::Password {
                     guess.was_wrong();
                     self.report(door, no_verifier);
                 }
-                return Err(failure.refusal(&self.user()).into());
+                Err(failure.refusal(&self.user()).into())
             }
-        };
-        let Candidate::Real(verifier) = keys_of else {
-            return Err(Departure::Silent("a mock verifier was proved"));
-        };
-        let keys =
-            Keys { client_key: proven.client_key.clone(), server_key: verifier.server_key.clone() };
-        Ok((keys, proven))
+        }
     }
 
     fn user(&self) -> String {
@@ -139,6 +132,9 @@ impl Admitted {
         };
         Ok(match lookup {
             Lookup::Verifier(verifier) => (Candidate::Real(verifier), None),
+            Lookup::Rotated { current, previous } => {
+                (Candidate::Rotated { current, previous }, None)
+            }
             Lookup::Refused(reason) => {
                 let iterations = door.verifiers.iterations(&service);
                 let mock = door.mocks.verifier(&service, &self.role, iterations);

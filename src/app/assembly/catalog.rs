@@ -1,11 +1,15 @@
 //! Opens the catalogue, or says in full why not: half a start would serve
 //! half of the services.
 
+use std::time::SystemTime;
+
 use crate::app::Failure;
 use crate::control::catalog::keyring::KeyError;
+use crate::control::catalog::rotations::{self, Rotated};
 use crate::control::catalog::store::StoreError;
 use crate::control::catalog::{Catalog, CatalogError, KEY_VARIABLE, Location};
 use crate::control::config::Settings;
+use crate::control::management::Management;
 
 /// The catalogue that the settings name, if they name one.
 ///
@@ -25,6 +29,20 @@ pub(super) fn open(settings: &Settings) -> Result<Option<Catalog>, Failure> {
     let location = Location { path, key_file };
     let opened = Catalog::open(&location);
     opened.map(Some).map_err(|error| Failure::new(explanation(&error, &location)))
+}
+
+/// Lets the passwords go on working that a process before had replaced with a
+/// grace time.
+///
+/// # Errors
+/// If the catalogue cannot be read.
+pub(super) fn restore_rotations(catalog: &Catalog, management: &Management) -> Result<(), Failure> {
+    let found = rotations::rotations(catalog, SystemTime::now());
+    let found = found.map_err(|error| Failure::new(format!("catalog: {error}")))?;
+    for Rotated { service, role, rotation } in found {
+        management.restore_rotation(&service, &role, rotation);
+    }
+    Ok(())
 }
 
 fn explanation(error: &CatalogError, location: &Location) -> String {

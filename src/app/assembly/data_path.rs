@@ -124,7 +124,11 @@ pub(super) fn listen(
     let accepting = bound
         .into_iter()
         .map(|(mode, listener)| runtimes.data().spawn(accept(Arc::clone(door), listener, mode)));
-    let opener = Opener { dialer: door.dialer.clone(), closer: door.closer.clone() };
+    let opener = Opener {
+        dialer: door.dialer.clone(),
+        closer: door.closer.clone(),
+        verifiers: Arc::clone(&door.verifiers),
+    };
     let keeping = keep(door.slots.clone(), Arc::clone(&door.directory), opener);
     let keeper = runtimes.data().spawn(keeping);
     let following = follow_roles(door.slots.clone(), Arc::clone(&door.verifiers));

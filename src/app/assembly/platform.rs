@@ -9,6 +9,7 @@ use super::Reloader;
 use crate::app::Failure;
 use crate::control::api::entrance::Entrance;
 use crate::control::api::server::Transport;
+use crate::control::api::turns::Turns;
 use crate::control::api::{Api, Platform};
 use crate::control::catalog::Catalog;
 use crate::control::config::{ListenAddress, Settings, TlsMode};
@@ -57,7 +58,6 @@ pub(super) fn api(
     if let Some(provisioner) = &provisioner {
         provisioner.resume().map_err(|error| Failure::new(format!("catalog: {error}")))?;
     }
-    let (nodes, verifiers) = (Arc::clone(management), Arc::clone(management));
     Ok(Api::new(Platform {
         catalog: catalog.cloned(),
         provisioner,
@@ -69,8 +69,8 @@ pub(super) fn api(
         refusals: door.refusals.clone(),
         slots: door.slots.clone(),
         clock: door.roster.clock().clone(),
-        nodes: Box::new(move || nodes.node_states()),
-        outdate: Box::new(move |service, role| verifiers.outdate(service, role)),
+        management: Arc::clone(management),
+        turns: Turns::default(),
         entrance: entrance(settings)?,
         drills,
     }))

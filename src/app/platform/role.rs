@@ -5,7 +5,7 @@ use hyper::Method;
 
 use super::{InService, OfService, Reach, service_path};
 use crate::app::Failure;
-use crate::control::api::model::{RoleCreate, RoleView};
+use crate::control::api::model::{RoleCreate, RoleRotate, RoleView};
 use crate::control::api::segment;
 
 /// What can be done about a service's roles.
@@ -16,8 +16,15 @@ pub enum RoleCommand {
     /// Make a role and print its password.
     Create(InService),
     /// Give a role another password and print it; the old one is refused from
-    /// then on.
-    Rotate(InService),
+    /// then on, or after a grace time.
+    Rotate {
+        /// For how long the old password works beside the new one: 10m, 2days.
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = seconds)]
+        grace: u32,
+        /// The role, and where the API is.
+        #[command(flatten)]
+        of: InService,
+    },
     /// Take a role away; what it owned becomes the admin role's.
     Delete(InService),
 }
@@ -30,8 +37,10 @@ pub fn run(command: RoleCommand) -> Result<(), Failure> {
     match command {
         RoleCommand::List(OfService { service, reach }) => {
             let path = service_path(&service, "/roles");
-            reach.list(&path, ["ROLE", "CREATED", "PASSWORD SET"], |role: &RoleView| {
-                [role.name.clone(), role.created_at.clone(), role.rotated_at.clone()]
+            let head = ["ROLE", "CREATED", "PASSWORD SET", "THE ONE BEFORE WORKS UNTIL"];
+            reach.list(&path, head, |role: &RoleView| {
+                let previous = role.previous_password_until.clone().unwrap_or_default();
+                [role.name.clone(), role.created_at.clone(), role.rotated_at.clone(), previous]
             })
         }
         RoleCommand::Create(InService { service, name, reach }) => {
@@ -39,9 +48,9 @@ pub fn run(command: RoleCommand) -> Result<(), Failure> {
             let role: RoleView = reach.send(Method::POST, &path, &RoleCreate { name })?;
             print_password(&reach, &role)
         }
-        RoleCommand::Rotate(InService { service, name, reach }) => {
+        RoleCommand::Rotate { grace, of: InService { service, name, reach } } => {
             let path = service_path(&service, &format!("/roles/{}/rotate", segment(&name)));
-            let role: RoleView = reach.order(Method::POST, &path)?;
+            let role: RoleView = reach.send(Method::POST, &path, &RoleRotate { grace })?;
             print_password(&reach, &role)
         }
         RoleCommand::Delete(InService { service, name, reach }) => {
@@ -52,4 +61,13 @@ pub fn run(command: RoleCommand) -> Result<(), Failure> {
 
 fn print_password(reach: &Reach, role: &RoleView) -> Result<(), Failure> {
     reach.print(role, |role| format!("{}\n", role.password.as_deref().unwrap_or_default()))
+}
+
+/// `10m` as whole seconds.
+fn seconds(text: &str) -> Result<u32, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.subsec_nanos() > 0 {
+        return Err("expected whole seconds".to_owned());
+    }
+    u32::try_from(time.as_secs()).map_err(|_| "too long".to_owned())
 }

@@ -33,6 +33,7 @@ mod roles;
 pub mod server;
 mod services;
 mod tokens;
+pub mod turns;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -49,23 +50,20 @@ use utoipa_axum::routes;
 
 use super::catalog::Catalog;
 use super::drill::Drills;
-use super::exposition::NodeState;
+use super::management::Management;
 use super::pausing::Pauses;
 use super::provision::{CurrentPlans, Provisioner, Publish};
 use crate::directory::{CoarseClock, Directory, Refusals, Roster};
-use crate::domain::ServiceName;
 use crate::pool::Slots;
 use entrance::Entrance;
 pub use page::Page;
 use problem::{FieldError, Problem};
 use reference::BearerToken;
+use turns::Turns;
 
 /// The largest body that is read, in bytes: an allowlist of a thousand
 /// entries has some fifty thousand.
 const MAX_BODY: usize = 256 * 1024;
-
-/// Told that a role of a service has another password now.
-pub type Outdate = Box<dyn Fn(&ServiceName, &str) + Send + Sync>;
 
 /// What the API shows and what it works with.
 pub struct Platform {
@@ -89,10 +87,10 @@ pub struct Platform {
     pub slots: Slots,
     /// Seconds since the start.
     pub clock: CoarseClock,
-    /// What the watchers last saw.
-    pub nodes: Box<dyn Fn() -> Vec<NodeState> + Send + Sync>,
-    /// Told of each password that was changed.
-    pub outdate: Outdate,
+    /// Looks after the services: told of each password that is changed.
+    pub management: Arc<Management>,
+    /// Whose password is being changed.
+    pub turns: Turns,
     /// How clients come in.
     pub entrance: Entrance,
     /// Switches services over, and rehearses it.
@@ -203,13 +201,21 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(refusals::show))
         .routes(routes!(roles::list, roles::create))
         .routes(routes!(roles::remove))
-        .routes(routes!(roles::rotate))
+        .routes(routes!(roles::rotate::rotate))
         .routes(routes!(databases::list, databases::create))
         .routes(routes!(databases::remove))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::remove))
         .routes(routes!(audit::list));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/v1", v1)
+}
+
+/// A task of its own: whoever ordered it may go away, and it must not stop
+/// half-way with him.
+async fn to_its_end<T: Send + 'static>(
+    order: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(order).await.unwrap_or_else(|error| Err(Problem::ours(&error)))
 }
 
 /// 201, where it is now, and what it says.

@@ -10,7 +10,7 @@ mod service;
 mod session;
 mod token;
 
-pub use contents::{DatabaseCreate, DatabaseView, RoleCreate, RoleView};
+pub use contents::{DatabaseCreate, DatabaseView, LONGEST_GRACE, RoleCreate, RoleRotate, RoleView};
 pub use history::{AuditView, EventView};
 pub use node::{NodeCreate, NodeState, NodeTlsWord, NodeView};
 pub use offer::{CloudView, PlanView, RegionView};

@@ -132,7 +132,7 @@ impl Roles {
     /// What the watchers last saw.
     pub(super) fn look(api: &Api) -> Self {
         let mut roles: HashMap<ServiceName, Vec<_>> = HashMap::new();
-        for state in (api.nodes)() {
+        for state in api.management.node_states() {
             roles.entry(state.service).or_default().push((state.node.to_string(), state.role));
         }
         Self(roles)

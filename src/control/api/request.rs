@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use axum::Json;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -25,12 +26,32 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let Json(fields) = Json::<Map<String, Value>>::from_request(request, api).await?;
-        let body = T::deserialize(Value::Object(fields));
-        body.map(Self).map_err(|error| {
-            let detail = format!("Failed to deserialize the JSON body: {error}");
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-        })
+        let Json(fields) = Json::from_request(request, api).await?;
+        Ok(Self(read(fields)?))
+    }
+}
+
+fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Problem> {
+    T::deserialize(Value::Object(fields)).map_err(|error| {
+        let detail = format!("Failed to deserialize the JSON body: {error}");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })
+}
+
+/// A JSON body that may be left out, or `null`.
+#[derive(Debug)]
+pub(super) struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let is_typed = request.headers().contains_key(header::CONTENT_TYPE);
+        if !is_typed && request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        let Json(fields) = Json::<Option<Map<_, _>>>::from_request(request, api).await?;
+        fields.map_or_else(|| Ok(T::default()), read).map(Self)
     }
 }
 

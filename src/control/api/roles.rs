@@ -1,6 +1,10 @@
 //! `/v1/services/{name}/roles`: the roles that were made here. Those that the
 //! customer made himself are his own.
 
+pub(super) mod rotate;
+
+use std::time::SystemTime;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,9 +19,9 @@ use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
 use super::request::{Body, Findings, IdempotencyKey, Named};
 use super::{Api, created, segment};
-use crate::control::catalog::record::{RoleRecord, Scope, role_secret};
+use crate::control::catalog::record::{RoleRecord, Scope, role_secret, rotation_secret};
 use crate::control::catalog::store::{Expect, Range};
-use crate::control::catalog::{Audit, Versioned, now};
+use crate::control::catalog::{Audit, Versioned, now, rotations};
 use crate::control::provision::steps;
 use crate::domain::Secret;
 
@@ -54,6 +58,9 @@ fn view(record: RoleRecord, password: Option<Secret<String>>) -> RoleView {
         password: password.map(|password| password.expose().clone()),
         created_at: record.created_at,
         rotated_at: record.rotated_at,
+        previous_password_until: record
+            .previous_until
+            .filter(|until| rotations::live(Some(until), SystemTime::now()).is_some()),
     }
 }
 
@@ -93,6 +100,7 @@ pub(super) async fn create(
             role: body.name.clone(),
             created_at: now(),
             rotated_at: now(),
+            previous_until: None,
         };
         let audit = Audit {
             actor: permit.caller.name.clone(),
@@ -103,53 +111,19 @@ pub(super) async fn create(
         let written = api.with_catalog(move |catalog| {
             let path = role_secret(&record.service, &record.role);
             let change = catalog.change().put(&record, Expect::Any).seal(&path, &sealed);
+            let change = change.unseal(&rotation_secret(&record.service, &record.role));
             let change = noted.note(change, &record.role);
             Ok(change.audit(&format!("services/{}", record.service), &audit).commit()?)
         });
         written.await?;
         steps::role(&session, &body.name, &password).await.map_err(|error| sql_problem(&error))?;
-        (api.outdate)(&api.known(&name)?, &body.name);
+        let live = api.known(&name)?;
+        api.management.begin_rotation(&live, &body.name, None);
+        api.management.end_rotation(&live, &body.name, true);
     }
     let role = earlier.unwrap_or(body.name);
     let (version, made) = api.role(&name, &role).await?;
     Ok(created(&format!("/v1/services/{name}/roles/{}", segment(&role)), version, made))
-}
-
-/// Gives a role another password. The old one is refused from now on; who is
-/// logged in stays.
-#[utoipa::path(post, path = "/services/{name}/roles/{role}/rotate", tag = "roles",
-    params(("name" = String, Path, description = "The service's name"),
-           ("role" = String, Path, description = "The role's name")),
-    responses((status = 200, description = "The role with its new password", body = RoleView), Problems))]
-pub(super) async fn rotate(
-    permit: Permit<Write>,
-    State(api): State<Api>,
-    Named((name, role)): Named<(String, String)>,
-) -> Result<Json<RoleView>, Problem> {
-    let service = Known::find(&api, &permit.caller, &name).await?.into_record()?.record;
-    api.role(&name, &role).await?;
-    let session = primary(&api, &service, "postgres").await?;
-    let password = random_password();
-    let audit = Audit {
-        actor: permit.caller.name,
-        action: "role.rotate".to_owned(),
-        detail: serde_json::json!({ "role": role }),
-    };
-    let (sealed, service, key) = (password.clone(), name.clone(), role.clone());
-    // Sealed first: if the server is not told, the next rotation tells it.
-    let written = api.with_catalog(move |catalog| {
-        let found = catalog.get::<RoleRecord>(&format!("{service}/{key}"))?;
-        let found = found.ok_or_else(|| Problem::not_found("role", &key))?;
-        let record = RoleRecord { rotated_at: now(), ..found.record };
-        let change = catalog.change().put(&record, Expect::Version(found.version));
-        let change = change.seal(&role_secret(&service, &key), &sealed);
-        let change = change.event(&service, "rotated", format!("Role {key} has a new password."));
-        Ok(change.audit(&format!("services/{service}"), &audit).commit()?)
-    });
-    written.await?;
-    steps::set_password(&session, &role, &password).await.map_err(|error| sql_problem(&error))?;
-    (api.outdate)(&api.known(&name)?, &role);
-    Ok(Json(api.role(&name, &role).await?.1))
 }
 
 /// Takes a role away; what it owned becomes the admin role's.
@@ -180,6 +154,7 @@ pub(super) async fn remove(
         let found = found.ok_or_else(|| Problem::not_found("role", &role))?;
         let change = catalog.change().remove(&found.record, Expect::Version(found.version));
         let change = change.unseal(&role_secret(&name, &role));
+        let change = change.unseal(&rotation_secret(&name, &role));
         Ok(change.audit(&format!("services/{name}"), &audit).commit()?)
     });
     removed.await?;

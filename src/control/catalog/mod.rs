@@ -15,6 +15,7 @@
 pub mod declared;
 pub mod keyring;
 pub mod record;
+pub mod rotations;
 pub mod sqlite;
 pub mod store;
 

@@ -15,6 +15,7 @@ pub use access::{IdempotencyRecord, Scope, TokenRecord};
 pub use node::{Found, NodeRecord, Usage};
 pub use service::{
     PlacedNode, Provider, RoleRecord, ServiceKind, ServiceRecord, Stage, Step, role_secret,
+    rotation_secret,
 };
 
 /// What an entry can be read as.

@@ -125,7 +125,10 @@ impl ServiceWatch {
         match answers {
             Ok(answers) => {
                 let answers = questions.into_iter().zip(answers).collect();
-                verifiers.answered(asked_at, answers);
+                let saw = |role: &str, lookup: &_| {
+                    self.common.rotations.saw(&self.name, role, lookup);
+                };
+                verifiers.answered(asked_at, answers, saw);
             }
             Err(error) => verifiers.failed(questions, &error),
         }

@@ -139,7 +139,7 @@ mod tests {
     fn only_a_whole_answer_lets_a_role_in() {
         let refused = |verifier, can_login, expired| match judge(verifier, can_login, expired) {
             Lookup::Refused(reason) => Some(reason),
-            Lookup::Verifier(_) => None,
+            Lookup::Verifier(_) | Lookup::Rotated { .. } => None,
         };
         let (yes, no) = (Some(true), Some(false));
         assert_eq!(refused(Some(GOOD), yes, no), None);

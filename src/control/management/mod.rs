@@ -33,6 +33,7 @@ mod publisher;
 mod reaper;
 mod reigns;
 mod role_sql;
+mod rotations;
 mod service;
 mod session;
 pub(in crate::control) mod stream;
@@ -50,6 +51,8 @@ use tokio::task::AbortHandle;
 
 use super::config::{self, Timeouts};
 use super::exposition::{NodeRole, NodeState};
+use crate::auth::client::Keys;
+use crate::auth::rotation::Rotation;
 use crate::auth::verifier::LookupFuture;
 use crate::auth::{Lookup, LookupError, VerifierSource};
 use crate::directory::{Directory, Node, Roster, Service, Snapshot};
@@ -68,6 +71,7 @@ use node::NodeWatch;
 use publisher::Publisher;
 pub use reigns::Reigns;
 pub use role_sql::node_sql;
+use rotations::Rotations;
 use service::{Common, Memory, ServiceWatch};
 
 /// Who Postern is on the nodes, and how long things may take.
@@ -150,6 +154,7 @@ impl Management {
             metrics,
             roster,
             quiet_looks: Semaphore::new(pace::QUIET_LOOKS),
+            rotations: Rotations::default(),
         };
         let shared = Arc::new(Shared {
             common: Arc::new(common),
@@ -180,12 +185,29 @@ impl Management {
         self.shared.follow_anew();
     }
 
-    /// Forgets a role's verifier, because its password was changed from here:
-    /// the next login asks the node.
-    pub fn outdate(&self, service: &ServiceName, role: &str) {
-        if let Some(watch) = self.shared.watch(service) {
-            watch.verifiers().outdated(role);
+    /// A role's password is about to be changed from here, with a grace time for
+    /// the one before or without.
+    pub fn begin_rotation(&self, service: &ServiceName, role: &str, rotation: Option<Rotation>) {
+        let rotations = &self.shared.common.rotations;
+        match rotation {
+            Some(rotation) => rotations.begin(service, role, rotation),
+            None => rotations.forget(service, role),
         }
+    }
+
+    /// A role's password was changed from here, if the node was told: what is
+    /// known of it counts no more, and the next login asks the node.
+    pub fn end_rotation(&self, service: &ServiceName, role: &str, told: bool) {
+        if let Some(watch) = self.shared.watch(service) {
+            watch.verifiers().outdated(role, Instant::now());
+        }
+        // Last, so that no answer from before the change has the last word.
+        self.shared.common.rotations.settle(service, role, told);
+    }
+
+    /// Goes on with the grace time of a rotation that an earlier process made.
+    pub fn restore_rotation(&self, service: &ServiceName, role: &str, rotation: Rotation) {
+        self.shared.common.rotations.restore(service, role, rotation);
     }
 
     /// Takes over the role of one service; nothing: Postern has none there any
@@ -393,12 +415,23 @@ impl VerifierSource for Management {
         let watch = self.shared.watch(service);
         Box::pin(async move {
             let unwatched = || LookupError(NodeError::Unwatched.to_string());
-            watch.ok_or_else(unwatched)?.lookup(role).await
+            let lookup = watch.ok_or_else(unwatched)?.lookup(role).await?;
+            Ok(self.shared.common.rotations.widen(service, role, lookup))
         })
     }
 
     fn recheck(&self, service: &ServiceName, role: &str) -> Option<Lookup> {
-        self.shared.watch(service)?.recheck(role)
+        let lookup = self.shared.watch(service)?.recheck(role)?;
+        Some(self.shared.common.rotations.widen(service, role, lookup))
+    }
+
+    fn keys(&self, service: &ServiceName, role: &str, proven: &Arc<Keys>) -> Arc<Keys> {
+        let rotated = self.shared.common.rotations.keys(service, role, proven);
+        rotated.unwrap_or_else(|| Arc::clone(proven))
+    }
+
+    fn is_rotating(&self, service: &ServiceName, role: &str) -> bool {
+        self.shared.common.rotations.is_under_way(service, role)
     }
 
     fn doubt(&self, service: &ServiceName, role: &str) {

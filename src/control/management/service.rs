@@ -13,6 +13,7 @@ use super::node::NodeWatch;
 use super::pace::{Bustle, ROUND_WITHIN};
 use super::publisher::Publisher;
 use super::reigns::Reigns;
+use super::rotations::Rotations;
 use super::topology::Throne;
 use super::verifiers::Verifiers;
 use crate::control::config::{self, Timeouts};
@@ -35,6 +36,8 @@ pub(super) struct Common {
     pub(super) roster: Roster,
     /// The turns of services that nobody uses.
     pub(super) quiet_looks: Semaphore,
+    /// The passwords that were replaced and still work.
+    pub(super) rotations: Rotations,
 }
 
 /// What outlives a change of a service's nodes.

@@ -71,6 +71,8 @@ struct Entry {
     awaited: Option<Awaited>,
     /// When somebody last wanted to log in.
     wanted_at: Instant,
+    /// When the password was last changed by ourselves.
+    changed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -118,10 +120,11 @@ impl Verifiers {
     }
 
     /// A role's password was changed by ourselves: what is known of it counts
-    /// no more.
-    pub(super) fn outdated(&mut self, role: &str) {
+    /// no more, nor does what is being asked at this moment.
+    pub(super) fn outdated(&mut self, role: &str, now: Instant) {
         if let Some(entry) = self.roles.get_mut(role) {
             entry.answer = None;
+            entry.changed_at = Some(now);
         }
     }
 
@@ -142,10 +145,23 @@ impl Verifiers {
     }
 
     /// Keeps the answers to questions that were asked at this time, and tells
-    /// those who wait.
-    pub(super) fn answered(&mut self, asked_at: Instant, answers: Vec<(Question, Lookup)>) {
+    /// those who wait, after `saw`. What was asked before a change of our own is
+    /// asked again.
+    pub(super) fn answered(
+        &mut self,
+        asked_at: Instant,
+        answers: Vec<(Question, Lookup)>,
+        saw: impl Fn(&str, &Lookup),
+    ) {
         for (question, lookup) in answers {
-            if let Some(entry) = self.roles.get_mut(&question.role) {
+            let entry = self.roles.get_mut(&question.role);
+            let changed_at = entry.as_ref().and_then(|entry| entry.changed_at);
+            if changed_at.is_some_and(|changed_at| asked_at <= changed_at) {
+                self.questions.push(question);
+                continue;
+            }
+            saw(&question.role, &lookup);
+            if let Some(entry) = entry {
                 entry.awaited = None;
                 let (lookup, doubted) = (lookup.clone(), false);
                 let age = Age { asked_at, doubted };
@@ -178,7 +194,7 @@ impl Verifiers {
             if self.roles.len() >= MAX_ROLES {
                 self.make_room();
             }
-            let entry = Entry { answer: None, awaited: None, wanted_at: now };
+            let entry = Entry { answer: None, awaited: None, wanted_at: now, changed_at: None };
             self.roles.insert(role.into(), entry);
         }
         let entry = self.roles.get_mut(role).expect("it was there or inserted");
@@ -254,7 +270,7 @@ mod tests {
             let questions = verifiers.take_questions();
             answered += questions.len();
             let answers = questions.into_iter().map(|q| (q, lookup.clone()));
-            verifiers.answered(now, answers.collect());
+            verifiers.answered(now, answers.collect(), |_, _| {});
         }
         answered
     }
@@ -268,7 +284,8 @@ mod tests {
         let step = verifiers.step("bob", now, MAX_AGE);
         assert!(matches!(step, Step::Wait(_)), "asked, but not answered");
         assert!(!verifiers.has_questions());
-        verifiers.answered(now, questions.into_iter().map(|q| (q, refused())).collect());
+        let answers = questions.into_iter().map(|q| (q, refused())).collect();
+        verifiers.answered(now, answers, |_, _| {});
         for step in steps {
             let Step::Wait(awaited) = step else { panic!("{step:?}") };
             assert!(matches!(*awaited.borrow(), Some(Ok(Lookup::Refused(NoVerifier::NoLogin)))));
@@ -319,6 +336,20 @@ mod tests {
         let step = verifiers.step("bob", later, MAX_AGE);
         assert!(matches!(step, Step::Wait(_)));
         assert!(verifiers.has_questions());
+    }
+
+    #[test]
+    fn a27_what_was_asked_before_a_change_is_asked_again() {
+        let (mut verifiers, start) = (Verifiers::default(), Instant::now());
+        let Step::Wait(awaited) = verifiers.step("bob", start, MAX_AGE) else { panic!("new") };
+        let questions = verifiers.take_questions();
+        let changed = start + Duration::from_millis(5);
+        verifiers.outdated("bob", changed);
+        let answers = questions.into_iter().map(|q| (q, refused())).collect();
+        verifiers.answered(start, answers, |role, _| panic!("{role} was seen too early"));
+        assert!(awaited.borrow().is_none());
+        assert_eq!(answer_all(&mut verifiers, changed + Duration::from_millis(50), &real()), 1);
+        assert!(matches!(*awaited.borrow(), Some(Ok(Lookup::Verifier(_)))));
     }
 
     #[test]

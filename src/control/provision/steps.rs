@@ -1,7 +1,7 @@
 //! What makes a service out of servers: its roles, its database, its
 //! extension. Each step can be repeated, and leaves the same.
 
-use super::superuser::{Superuser, identifier, verifier};
+use super::superuser::{Superuser, identifier, scram_verifier};
 use crate::control::management::{NodeError, node_sql};
 use crate::domain::Secret;
 
@@ -19,7 +19,7 @@ pub async fn management_role(
     password: &Secret<String>,
 ) -> Result<(), NodeError> {
     session.run(&node_sql(role)).await?;
-    set_password(session, role, password).await
+    set_verifier(session, role, &scram_verifier(password)).await
 }
 
 /// The customer's first role.
@@ -54,8 +54,8 @@ async fn make_role(
 ) -> Result<(), NodeError> {
     let name = identifier(role);
     let verb = if has_role(session, role).await? { "ALTER" } else { "CREATE" };
-    let password = verifier(password);
-    session.run(&format!("{verb} ROLE {name} {rights} PASSWORD {password}")).await
+    let verifier = scram_verifier(password);
+    session.run(&format!("{verb} ROLE {name} {rights} PASSWORD '{}'", verifier.expose())).await
 }
 
 /// Whether the node has such a role.
@@ -66,17 +66,32 @@ pub async fn has_role(session: &Superuser, role: &str) -> Result<bool, NodeError
     session.finds("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1", role).await
 }
 
-/// Gives a role another password.
+/// What the node keeps of a role's password.
 ///
 /// # Errors
 /// [`NodeError`].
-pub async fn set_password(
+pub async fn verifier(
     session: &Superuser,
     role: &str,
-    password: &Secret<String>,
+) -> Result<Option<Secret<String>>, NodeError> {
+    let kept = "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
+    let rows = session.rows(kept, &[&role]).await?;
+    let text = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
+    Ok(text.map(Secret::new))
+}
+
+/// Gives a role the password of this verifier, which holds nothing that needs
+/// quoting.
+///
+/// # Errors
+/// [`NodeError`].
+pub async fn set_verifier(
+    session: &Superuser,
+    role: &str,
+    verifier: &Secret<String>,
 ) -> Result<(), NodeError> {
-    let (name, password) = (identifier(role), verifier(password));
-    session.run(&format!("ALTER ROLE {name} PASSWORD {password}")).await
+    let name = identifier(role);
+    session.run(&format!("ALTER ROLE {name} PASSWORD '{}'", verifier.expose())).await
 }
 
 /// Takes a role away; what it owns becomes the admin role's.

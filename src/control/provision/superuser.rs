@@ -127,9 +127,8 @@ pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// The verifier of a password as a literal: it holds nothing that needs
-/// quoting.
+/// A verifier of a password, with a salt of its own.
 #[must_use]
-pub fn verifier(password: &Secret<String>) -> String {
-    format!("'{}'", scram_sha_256(password.expose().as_bytes()))
+pub fn scram_verifier(password: &Secret<String>) -> Secret<String> {
+    Secret::new(scram_sha_256(password.expose().as_bytes()))
 }

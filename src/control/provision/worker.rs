@@ -8,7 +8,7 @@ use super::superuser::Superuser;
 use super::{Means, blocking, local, login, look_at, placement, steps};
 use crate::control::catalog::record::{
     NodeRecord, PlacedNode, Provider, RoleRecord, ServiceKind, ServiceRecord, Stage, Step, Usage,
-    role_secret,
+    role_secret, rotation_secret,
 };
 use crate::control::catalog::store::{Expect, Range};
 use crate::control::catalog::{Versioned, now};
@@ -256,6 +256,7 @@ async fn delete(means: &Means, found: Versioned<ServiceRecord>) -> Result<(), St
         for role in roles {
             let path = role_secret(&record.name, &role.record.role);
             change = change.remove(&role.record, Expect::Version(role.version)).unseal(&path);
+            change = change.unseal(&rotation_secret(&record.name, &role.record.role));
         }
         change = change.unseal(&record.management_secret());
         change = change.unseal(&local::superuser_secret(&record.name));

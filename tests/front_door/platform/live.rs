@@ -9,7 +9,7 @@ use super::control_plane::node;
 use crate::stage::{psql, stdout};
 
 /// Connects as the admin role of a service.
-async fn connect(uri: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+pub async fn connect(uri: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(uri, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
@@ -23,7 +23,7 @@ fn placed(plan: &str) -> (ControlPlane, postern::cluster::Cluster, String) {
     (plane, server, uri)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 

@@ -7,5 +7,7 @@ mod control_plane;
 mod crash;
 mod life;
 mod live;
+mod remote;
+mod rotation;
 
 use control_plane::ControlPlane;

@@ -259,6 +259,7 @@ fn write(
         role: record.admin_role.clone(),
         created_at: record.created_at.clone(),
         rotated_at: record.created_at.clone(),
+        previous_until: None,
     };
     let mut change = catalog.change().put(record, Expect::Absent).put(&role, Expect::Absent);
     for path in [

@@ -4,12 +4,12 @@
 use axum::Json;
 use axum::extract::State;
 
-use crate::control::api::Api;
 use crate::control::api::authority::{Permit, Write};
 use crate::control::api::model::{DrillOrder, SwitchoverOrder, SwitchoverView};
 use crate::control::api::overview::Known;
 use crate::control::api::problem::{Problem, Problems};
 use crate::control::api::request::{Body, Findings, Named};
+use crate::control::api::{Api, to_its_end};
 use crate::control::catalog::Audit;
 use crate::control::drill::{Drilled, MOST_CANARIES, NotDrilled, Plan};
 use crate::domain::ServiceName;
@@ -93,14 +93,6 @@ fn audit(permit: &Permit<Write>, action: &str, order: &impl serde::Serialize) ->
         action: action.to_owned(),
         detail: serde_json::to_value(order).unwrap_or_default(),
     }
-}
-
-/// A task of its own: whoever ordered it may go away, and it must not stop
-/// half-way with him.
-async fn to_its_end<T: Send + 'static>(
-    order: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::spawn(order).await.unwrap_or_else(|error| Err(Problem::ours(&error)))
 }
 
 impl Api {

@@ -199,6 +199,9 @@ pub struct RoleRecord {
     pub created_at: String,
     /// When its password was last set, RFC 3339.
     pub rotated_at: String,
+    /// Until when the password before works, RFC 3339.
+    #[serde(default)]
+    pub previous_until: Option<String>,
 }
 
 impl Record for RoleRecord {
@@ -213,4 +216,10 @@ impl Record for RoleRecord {
 #[must_use]
 pub fn role_secret(service: &str, role: &str) -> String {
     format!("services/{service}/roles/{role}")
+}
+
+/// The path of what lets a role's password before work for a while yet.
+#[must_use]
+pub fn rotation_secret(service: &str, role: &str) -> String {
+    format!("services/{service}/rotations/{role}")
 }

@@ -57,7 +57,9 @@ async fn a_change_counts_on_the_next_login_after_a_doubt_and_within_five_seconds
     shared().psql("CREATE ROLE fresh LOGIN PASSWORD 'old'").unwrap();
     let scene = Scene::shared();
     let salt = |lookup: Lookup| match lookup {
-        Lookup::Verifier(verifier) => verifier.salt.clone(),
+        Lookup::Verifier(verifier) | Lookup::Rotated { current: verifier, .. } => {
+            verifier.salt.clone()
+        }
         Lookup::Refused(reason) => panic!("{reason:?}"),
     };
     let old = salt(scene.lookup("fresh").await);

@@ -170,7 +170,7 @@ impl Scene {
     async fn refused(&self, role: &str) -> Option<NoVerifier> {
         match self.lookup(role).await {
             Lookup::Refused(reason) => Some(reason),
-            Lookup::Verifier(_) => None,
+            Lookup::Verifier(_) | Lookup::Rotated { .. } => None,
         }
     }
 
