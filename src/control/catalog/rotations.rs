@@ -31,9 +31,10 @@ pub fn rotations(catalog: &Catalog, now: SystemTime) -> Result<Vec<Rotated>, Cat
         let Some(until) = live(previous_until.as_deref(), now) else { continue };
         let sealed = catalog.secret(&rotation_secret(&service, &role))?;
         let rotation = sealed.and_then(|text| Rotation::parse(&text, until));
-        match (service.parse(), rotation) {
-            (Ok(service), Some(rotation)) => rotations.push(Rotated { service, role, rotation }),
-            _ => tracing::warn!(service, role, "the catalogue does not have the password before"),
+        if let (Ok(service), Some(rotation)) = (service.parse(), rotation) {
+            rotations.push(Rotated { service, role, rotation });
+        } else {
+            tracing::warn!(service, role, "the catalogue does not have the password before");
         }
     }
     Ok(rotations)

@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::task::spawn_blocking;
+use tokio::sync::{mpsc, oneshot};
 
 use super::http::{self, Bounds};
 use super::page::Exposition;
@@ -28,22 +28,53 @@ pub async fn serve(
     readiness: Readiness,
 ) -> Infallible {
     let router = Router::new()
-        .route("/metrics", get(metrics).with_state(exposition))
+        .route("/metrics", get(metrics).with_state(Builder::new(exposition)))
         .route("/readyz", get(readyz).with_state(readiness))
         .route("/livez", get(|| async { "alive\n" }));
     http::serve(listener, move |_| router.clone(), BOUNDS).await
 }
 
-async fn metrics(State(exposition): State<Arc<Exposition>>) -> Response {
-    let page = spawn_blocking(move || exposition.text()).await;
-    match page {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
+async fn metrics(State(builder): State<Builder>) -> Response {
+    match builder.page().await {
+        Some(Ok(text)) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Some(Err(error)) => failed(&error),
+        None => failed(&"nobody builds it any more"),
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> Response {
+/// Builds pages, one after the other, on a thread of its own that ends with
+/// this: where there are thousands of services a page is made of many small
+/// allocations, and the allocator keeps their memory for each thread that has
+/// built one.
+#[derive(Clone)]
+struct Builder(mpsc::Sender<oneshot::Sender<Page>>);
+
+type Page = Result<String, prometheus::Error>;
+
+impl Builder {
+    fn new(exposition: Arc<Exposition>) -> Self {
+        let (orders, mut ordered) = mpsc::channel::<oneshot::Sender<Page>>(BOUNDS.connections);
+        let build = move || {
+            while let Some(order) = ordered.blocking_recv() {
+                let _ = order.send(exposition.text());
+            }
+        };
+        let thread = std::thread::Builder::new().name("metrics".to_owned());
+        if let Err(error) = thread.spawn(build) {
+            tracing::error!(%error, "no thread for the metrics page");
+        }
+        Self(orders)
+    }
+
+    /// A page, if somebody builds it.
+    async fn page(&self) -> Option<Page> {
+        let (order, page) = oneshot::channel();
+        self.0.send(order).await.ok()?;
+        page.await.ok()
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Response {
     tracing::error!(%error, "the metrics page could not be built");
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
