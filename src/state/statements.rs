@@ -13,6 +13,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
+use super::lexer::{Token, Tokens};
 use super::look::Look;
 use super::reports::Reports;
 use super::schema::SchemaAge;
@@ -101,8 +102,28 @@ impl Statement {
     /// them once, and whoever has prepared it relies on that.
     #[must_use]
     pub fn read_by(&self, now: &Reports) -> Option<&Reports> {
-        self.literals.as_ref().filter(|then| then.reading() != now.reading())
+        let literals = self.literals.as_ref().filter(|then| then.reading() != now.reading());
+        literals.filter(|_| is_analysed_at_once(&self.definition))
     }
+}
+
+/// Whether PostgreSQL reads the literals of a statement when it is parsed. Other
+/// commands it analyses when they are run, and some of those it would not run
+/// behind anything else in their batch.
+fn is_analysed_at_once(definition: &[u8]) -> bool {
+    const AT_ONCE: [&str; 11] = [
+        "select", "insert", "update", "delete", "merge", "values", "with", "table", "explain",
+        "declare", "call",
+    ];
+    const MADE_BY_A_QUERY: [&str; 7] =
+        ["table", "temp", "temporary", "unlogged", "local", "global", "materialized"];
+    let mut tokens = Tokens::new(definition, true);
+    let Some(first) = tokens.next() else { return false };
+    let is_one_of = |token: &Token, words: &[&str]| words.iter().any(|word| token.is_word(word));
+    first.is_symbol(b'(')
+        || is_one_of(&first, &AT_ONCE)
+        || first.is_word("create")
+            && tokens.next().is_some_and(|second| is_one_of(&second, &MADE_BY_A_QUERY))
 }
 
 /// Whether there may be a string constant in it.
@@ -427,6 +448,16 @@ mod tests {
         assert_eq!(date.read_by(&german), Some(&Reports::default()));
         assert_eq!(date.read_by(&named_otherwise), None);
         assert_eq!(named(b"SELECT 1\0\0\0").read_by(&german), None);
+        for text in
+            ["(SELECT 'x')", "/* */ with x as (select 'x') table x", "CREATE TABLE t AS SELECT 'x'"]
+        {
+            assert!(named(text.as_bytes()).read_by(&german).is_some(), "{text}");
+        }
+        for text in
+            ["CREATE INDEX CONCURRENTLY ON t (n) WHERE d < '02/03/2024'", "DROP DATABASE \"'\""]
+        {
+            assert!(named(text.as_bytes()).read_by(&german).is_none(), "{text}");
+        }
     }
 
     #[test]
