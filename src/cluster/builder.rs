@@ -9,7 +9,7 @@ use crate::domain::Secret;
 use super::account::Account;
 use super::data::{Configuration, Initdb, Layout, NodeCertificate};
 use super::error::Error;
-use super::guardian::Guardian;
+use super::guardian::{Duty, Guardian};
 use super::installation::Installation;
 use super::port;
 use super::server::Arguments;
@@ -40,7 +40,7 @@ impl Builder {
     pub(super) fn new(installation: Installation) -> Self {
         Self {
             installation,
-            superuser: "postgres".into(),
+            superuser: super::SUPERUSER.into(),
             password: Secret::new(random_password()),
             port: 0,
             directory: None,
@@ -137,7 +137,7 @@ impl Builder {
         }
         let account = Account::for_servers()?;
         let layout = Layout::create(self.directory.as_deref(), account)?;
-        let mut guardian = Guardian::start(layout.temporary(), account)?;
+        let mut guardian = Guardian::start(Duty::postmaster(layout.temporary()), account)?;
         self.initdb().run(&layout, &mut guardian)?;
         self.configuration.write(&layout)?;
         let setup = self.setup.clone();
@@ -152,7 +152,7 @@ impl Builder {
         let account = Account::for_servers()?;
         let directory = self.directory.clone().unwrap_or_default();
         let layout = Layout::existing(&directory, account)?;
-        let guardian = Guardian::start(layout.temporary(), account)?;
+        let guardian = Guardian::start(Duty::postmaster(layout.temporary()), account)?;
         self.into_cluster(layout, guardian).start_on_a_port()
     }
 
@@ -197,6 +197,11 @@ impl Cluster {
 /// 128 random bits, in hexadecimal: needs no quoting anywhere.
 fn random_password() -> String {
     format!("{:032x}", u128::from_ne_bytes(random()))
+}
+
+/// A port that nobody listened on a moment ago.
+pub(super) fn free_port() -> u16 {
+    port::pick(random_u16)
 }
 
 fn random_u16() -> u16 {

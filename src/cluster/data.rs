@@ -48,9 +48,7 @@ impl Layout {
         }?;
         let root = temporary.as_ref().map(TempDir::path).or(directory).unwrap_or(Path::new("/"));
         let sockets = root.join("run");
-        if sockets.join(".s.PGSQL.65535").as_os_str().len() > SOCKET_PATH_LIMIT {
-            return Err(Error::SocketPathTooLong { directory: sockets });
-        }
+        check_socket_path(&sockets)?;
         fs::create_dir(&sockets).doing("making", &sockets)?;
         account.give(root)?;
         account.give(&sockets)?;
@@ -107,6 +105,14 @@ impl Layout {
         let file = OpenOptions::new().append(true).open(&path);
         file.and_then(|mut file| file.write_all(contents.as_bytes())).doing("writing", &path)
     }
+}
+
+/// Whether a socket in this directory has a name that the system takes.
+pub(super) fn check_socket_path(sockets: &Path) -> Result<(), Error> {
+    if sockets.join(".s.PGSQL.65535").as_os_str().len() > SOCKET_PATH_LIMIT {
+        return Err(Error::SocketPathTooLong { directory: sockets.to_owned() });
+    }
+    Ok(())
 }
 
 /// The last lines of a log.
@@ -257,7 +263,8 @@ pub(super) fn temporary_directory(prefix: &str) -> Result<TempDir, Error> {
     made.doing("making a directory in", std::env::temp_dir())
 }
 
-fn make_empty(directory: &Path) -> Result<(), Error> {
+/// Makes a directory that holds nothing, and that nobody else may enter.
+pub(super) fn make_empty(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).doing("making", directory)?;
     if fs::read_dir(directory).doing("reading", directory)?.next().is_some() {
         return Err(Error::NotEmpty { directory: directory.to_owned() });

@@ -48,6 +48,48 @@ pub enum Error {
     )]
     NoAccount,
 
+    /// Standbys need an HA manager, and it is not there, or not all of it.
+    #[error(
+        "standbys on this host need Patroni and etcd, and there is {lacking}: install Debian's \
+         packages patroni, python3-etcd, python3-dnspython and etcd-server"
+    )]
+    NoHaManager {
+        /// As "no patroni".
+        lacking: String,
+    },
+
+    /// An installation lacks what standbys need.
+    #[error("the PostgreSQL in {} has no {name}, which standbys need", bin.display())]
+    NoProgram {
+        /// The installation's programs.
+        bin: PathBuf,
+        /// The one that is missing.
+        name: &'static str,
+    },
+
+    /// A program that keeps the servers together did not start.
+    #[error("{name} did not start; the end of what it said:\n{log}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// What it said last.
+        log: String,
+    },
+
+    /// A file that we wrote is not as we wrote it.
+    #[error("{} is not understood", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+    },
+
+    /// What an earlier process started in a directory has not ended yet.
+    #[error("{} is still in use by what an earlier process started there", directory.display())]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+    },
+
     /// TLS was asked for, and the installation was built without it.
     #[error("the PostgreSQL in {} was built without OpenSSL", bin.display())]
     NoTls {

@@ -8,19 +8,49 @@
 //! Every process of a cluster that could outlive us is started here: it waits
 //! for a word on its own stdin until the guardian knows its process id, so that
 //! there is no moment at which our end would leave it unwatched.
+//!
+//! What others depend on ends last: their guardians hold on to that of what
+//! they need, by the pipe that tells it to begin.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use super::account::Account;
 use super::error::{Doing as _, Error};
 
 /// Waits for the go-ahead, and ends without it when we do; then becomes the command.
 const GATE: &str = r#"read -r go && exec "$@" </dev/null"#;
+
+/// How to clean up.
+#[derive(Debug)]
+pub(super) struct Duty<'a> {
+    /// Removed in the end.
+    pub(super) directory: Option<&'a Path>,
+    /// Ends what is watched in an orderly way.
+    pub(super) signal: &'static str,
+    /// How long that may take, in whole seconds.
+    pub(super) patience: Duration,
+    /// A data directory whose postmaster is started by what is watched.
+    pub(super) data: Option<&'a Path>,
+    /// Who is to begin only when this one has done.
+    pub(super) before: Option<&'a Guardian>,
+    /// Stays open, and with it locked, until all is done.
+    pub(super) lock: Option<File>,
+}
+
+impl<'a> Duty<'a> {
+    /// Of a postmaster, by its fast shutdown.
+    pub(super) fn postmaster(directory: Option<&'a Path>) -> Self {
+        let patience = Duration::from_secs(5);
+        Self { directory, signal: "INT", patience, data: None, before: None, lock: None }
+    }
+}
 
 /// A running guardian; dropped, it has cleaned up.
 #[derive(Debug)]
@@ -32,10 +62,20 @@ pub(super) struct Guardian {
 }
 
 impl Guardian {
-    /// Starts a guardian that will at last remove `directory`.
-    pub(super) fn start(directory: Option<&Path>, account: Account) -> Result<Self, Error> {
+    /// Starts a guardian that will do this at last.
+    pub(super) fn start(duty: Duty<'_>, account: Account) -> Result<Self, Error> {
         let mut command = shell(include_str!("guardian.sh"), account);
-        command.arg(directory.unwrap_or(Path::new("")));
+        let nothing = Path::new("");
+        command.arg(duty.directory.unwrap_or(nothing)).arg(duty.signal);
+        command.arg(duty.patience.as_secs().to_string()).arg(duty.data.unwrap_or(nothing));
+        // It writes nothing to either: it only keeps them open.
+        if let Some(other) = duty.before.and_then(|other| other.orders.as_ref()) {
+            let held = other.as_fd().try_clone_to_owned();
+            command.stdout(held.doing("holding on to", "a guardian")?);
+        }
+        if let Some(lock) = duty.lock {
+            command.stderr(lock);
+        }
         let mut process = command.spawn().doing("starting a guardian with", "sh")?;
         let orders = process.stdin.take();
         Ok(Self { process, orders, account })
@@ -46,6 +86,24 @@ impl Guardian {
     pub(super) fn spawn(&mut self, argv: &[OsString], log: File) -> Result<Child, Error> {
         let mut command = shell(GATE, self.account);
         command.args(argv).stdout(Stdio::piped()).stderr(log);
+        self.open_gate(command)
+    }
+
+    /// Starts a program in the same way, in a directory of its own, with all its
+    /// words in the log.
+    pub(super) fn spawn_in(
+        &mut self,
+        directory: &Path,
+        argv: &[OsString],
+        log: File,
+    ) -> Result<Child, Error> {
+        let mut command = shell(GATE, self.account);
+        let too = log.try_clone().doing("sharing", "the log")?;
+        command.args(argv).current_dir(directory).stdout(too).stderr(log);
+        self.open_gate(command)
+    }
+
+    fn open_gate(&mut self, mut command: Command) -> Result<Child, Error> {
         let mut process = command.spawn().doing("starting", "sh")?;
         self.watch(&process.id().to_string())?;
         let mut gate = process.stdin.take();

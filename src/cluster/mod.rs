@@ -28,21 +28,32 @@
 //! as a server needs to start or stop, which tests and the demo can afford.
 //!
 //! Standbys, promotion and the return of a former primary: `replication.rs`.
+//! Servers that Patroni keeps together, and promotes by itself: `patroni.rs`.
 
 mod account;
 mod builder;
 mod data;
 mod error;
+mod etcd;
 mod guardian;
+mod http;
 mod installation;
+mod manager;
+mod member;
+mod patroni;
 mod port;
+mod program;
 mod replication;
 mod server;
 mod temporary;
 
 pub use builder::Builder;
 pub use error::Error;
+pub use etcd::Etcd;
 pub use installation::{Installation, Installations};
+pub use manager::HaManager;
+pub use member::{Member, PATRONI_USER};
+pub use patroni::{Certified, Passwords, PatroniCluster, PatroniSettings, Timings};
 pub use temporary::TemporaryDirectory;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -58,6 +69,9 @@ use crate::domain::Secret;
 use data::Layout;
 use guardian::Guardian;
 use server::{Arguments, Server};
+
+/// The superuser, unless told otherwise.
+const SUPERUSER: &str = "postgres";
 
 /// How long a server may take to stop in [`Cluster::stop`]: the shutdown
 /// checkpoint of a large test may take a while.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use super::account::Account;
 use super::data::{Layout, last_lines, run_watched};
 use super::error::{Doing as _, Error};
-use super::guardian::Guardian;
+use super::guardian::{Duty, Guardian};
 use super::server::Arguments;
 use super::{Cluster, Running, StopMode};
 
@@ -35,7 +35,7 @@ impl Cluster {
     pub fn standby(&self) -> Result<Cluster, Error> {
         let account = Account::for_servers()?;
         let layout = Layout::create(None, account)?;
-        let guardian = Guardian::start(layout.temporary(), account)?;
+        let guardian = Guardian::start(Duty::postmaster(layout.temporary()), account)?;
         let standby = Cluster {
             superuser: self.superuser.clone(),
             password: self.password.clone(),

@@ -123,9 +123,7 @@ impl Server {
 
     /// The postmaster's children: background processes and backends.
     pub(super) fn children(&self) -> Result<Vec<u32>, Error> {
-        let processes = fs::read_dir("/proc").doing("reading", "/proc")?.flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        Ok(pids.filter(|&pid| parent(pid) == Some(self.pid())).collect())
+        children_of(self.pid())
     }
 
     /// Takes the postmaster out of the process table.
@@ -143,6 +141,13 @@ impl Arguments {
         argv.extend(["-p".into(), self.port.to_string().into()]);
         argv
     }
+}
+
+/// The children of a process.
+pub(super) fn children_of(of: u32) -> Result<Vec<u32>, Error> {
+    let processes = fs::read_dir("/proc").doing("reading", "/proc")?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(pids.filter(|&pid| parent(pid) == Some(of)).collect())
 }
 
 /// Signals processes; those that have gone meanwhile are no error.

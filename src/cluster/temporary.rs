@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::account::Account;
 use super::data::temporary_directory;
 use super::error::Error;
-use super::guardian::Guardian;
+use super::guardian::{Duty, Guardian};
 
 /// A temporary directory of our own that is removed however this process ends.
 #[derive(Debug)]
@@ -22,7 +22,8 @@ impl TemporaryDirectory {
     /// Makes one below the system's directory for such things.
     pub fn create(prefix: &str) -> Result<Self, Error> {
         let directory = temporary_directory(prefix)?;
-        let guardian = Guardian::start(Some(directory.path()), Account::Ourselves)?;
+        let guardian =
+            Guardian::start(Duty::postmaster(Some(directory.path())), Account::Ourselves)?;
         Ok(Self { _guardian: guardian, directory })
     }
 

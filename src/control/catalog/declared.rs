@@ -1,12 +1,13 @@
 //! From a record of the catalogue to a service as the configuration file
 //! would declare it: one meaning for both.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::record::{ServiceRecord, role_secret};
+use super::record::{ServiceRecord, TopologyRecord, role_secret};
 use super::store::Range;
 use super::{Catalog, CatalogError, Versioned};
-use crate::control::config::{self, Canary, NodeCa, Plans, Settings, Store};
+use crate::control::config::{self, Canary, Login, NodeCa, Plans, Settings, Store};
 use crate::domain::refusal::Unavailable;
 use crate::domain::{Allowlist, Secret};
 
@@ -27,19 +28,12 @@ pub fn services(catalog: &Catalog, plans: &Plans) -> Result<Vec<config::Service>
     let mut problems = Vec::new();
     let mut services = Vec::new();
     for record in published {
-        match declared(&record, plans, take_password(&mut secrets, &record)) {
+        match declared(&record, plans, |path| Ok(secrets.remove(path))) {
             Ok(service) => services.push(service),
             Err(why) => problems.push(format!("catalog: service \"{}\": {why}", record.name)),
         }
     }
     if problems.is_empty() { Ok(services) } else { Err(problems) }
-}
-
-fn take_password(
-    secrets: &mut HashMap<String, Secret<String>>,
-    record: &ServiceRecord,
-) -> Option<Secret<String>> {
-    secrets.remove(&record.management_secret())
 }
 
 /// The service that clients are to find, if this one is there and made.
@@ -55,19 +49,25 @@ pub fn service(
     let Some(record) = found.map(|found| found.record).filter(ServiceRecord::is_published) else {
         return Ok(None);
     };
-    let password = catalog.secret(&record.management_secret());
-    let password = password.map_err(|error| error.to_string())?;
-    declared(&record, plans, password).map(Some)
+    declared(&record, plans, |path| catalog.secret(path).map_err(text)).map(Some)
 }
 
 fn declared(
     record: &ServiceRecord,
     plans: &Plans,
-    password: Option<Secret<String>>,
+    mut secret: impl FnMut(&str) -> Result<Option<Secret<String>>, String>,
 ) -> Result<config::Service, String> {
     let plan = plans.find(&record.plan);
     let plan = plan.ok_or_else(|| format!("there is no plan \"{}\"", record.plan))?;
+    let password = secret(&record.management_secret())?;
     let password = password.ok_or("its management role has no password")?;
+    let store = match &record.topology {
+        None => Store::default(),
+        Some(topology) => {
+            let password = secret(&record.patroni_secret())?;
+            store(topology, password.ok_or("its Patroni has no password")?)?
+        }
+    };
     Ok(config::Service {
         name: record.name.parse().map_err(text)?,
         kind: record.kind.into(),
@@ -90,7 +90,16 @@ fn declared(
         canary: None,
         suspended: (!record.powered).then_some(Unavailable::PoweredOff),
         paused: record.paused,
-        store: Store::default(),
+        store,
+    })
+}
+
+fn store(topology: &TopologyRecord, password: Secret<String>) -> Result<Store, String> {
+    let members = topology.patroni.iter().map(|url| url.parse().map_err(text));
+    Ok(Store {
+        patroni: members.collect::<Result<_, String>>()?,
+        login: Some(Login { user: topology.user.clone(), password: Arc::new(password) }),
+        ..Store::default()
     })
 }
 

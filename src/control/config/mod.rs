@@ -50,7 +50,7 @@ pub use process::{
 };
 pub use routing::{Domain, InvalidDomain, Routing};
 pub use service::{Canary, Management, NodeCa, Service};
-pub use store::{Etcd, InvalidUrl, Store, Url};
+pub use store::{Etcd, InvalidUrl, Login, Store, Url};
 pub use tls::{CertificateFiles, Tls, TlsMode};
 
 use declared::Declared;

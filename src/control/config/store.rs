@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time;
+
 use super::files::{Password, ReadableFile};
 use super::section::Section;
 use super::value::TextSetting;
@@ -15,6 +17,8 @@ use crate::domain::{Secret, ServiceName};
 pub struct Store {
     /// The REST APIs of the members of a Patroni cluster.
     pub patroni: Vec<Url>,
+    /// Who Postern is to Patroni when it gives orders; none: nobody.
+    pub login: Option<Login>,
     /// The etcd in which Patroni keeps the leader key; asked rather than
     /// `patroni` where both are there.
     pub etcd: Option<Etcd>,
@@ -23,7 +27,7 @@ pub struct Store {
 }
 
 /// An etcd cluster, version 3.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Etcd {
     /// Its members; any may be down.
     pub endpoints: Vec<Url>,
@@ -32,22 +36,26 @@ pub struct Etcd {
     /// Patroni's `scope`: the cluster's name.
     pub scope: String,
     /// Who Postern is there; none: etcd asks nobody.
-    pub login: Option<(String, Arc<Secret<String>>)>,
+    pub login: Option<Login>,
 }
 
-impl PartialEq for Etcd {
+/// A user and his password.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// His name.
+    pub user: String,
+    /// His password.
+    pub password: Arc<Secret<String>>,
+}
+
+impl PartialEq for Login {
     fn eq(&self, other: &Self) -> bool {
-        let login = |etcd: &Self| {
-            etcd.login.as_ref().map(|(user, password)| (user.clone(), password.expose().clone()))
-        };
-        self.endpoints == other.endpoints
-            && self.namespace == other.namespace
-            && self.scope == other.scope
-            && login(self) == login(other)
+        let [own, others] = [self, other].map(|login| login.password.expose().as_bytes());
+        self.user == other.user && constant_time::verify_slices_are_equal(own, others).is_ok()
     }
 }
 
-impl Eq for Etcd {}
+impl Eq for Login {}
 
 /// An `http` or `https` address without a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,22 +123,27 @@ pub(super) fn read(section: &mut Section, service: Option<&ServiceName>) -> Stor
     if ca.is_none() && patroni.iter().chain(endpoints).any(|url| url.encrypted) {
         section.at("ca").problem("is missing; https needs it");
     }
-    Store { patroni, etcd, ca: ca.map(|file| file.0) }
+    let login = read_login(section);
+    Store { patroni, login, etcd, ca: ca.map(|file| file.0) }
 }
 
 fn read_etcd(section: &mut Section, service: Option<&ServiceName>) -> Option<Etcd> {
     let endpoints: Vec<Url> = section.or("endpoints", Vec::new());
     let namespace = section.or("namespace", "/service".to_owned());
     let scope = section.or("scope", service.map(ToString::to_string).unwrap_or_default());
+    let login = read_login(section);
+    let namespace = format!("/{}", namespace.trim_matches('/'));
+    (!endpoints.is_empty()).then_some(Etcd { endpoints, namespace, scope, login })
+}
+
+fn read_login(section: &mut Section) -> Option<Login> {
     let user: Option<String> = section.optional("user");
     let password: Option<Password> = section.optional("password_file");
     if user.is_some() != password.is_some() {
         let missing = if user.is_some() { "password_file" } else { "user" };
         section.at(missing).problem("is missing; user and password_file belong together");
     }
-    let login = user.zip(password).map(|(user, password)| (user, Arc::new(password.0)));
-    let namespace = format!("/{}", namespace.trim_matches('/'));
-    (!endpoints.is_empty()).then_some(Etcd { endpoints, namespace, scope, login })
+    user.zip(password).map(|(user, password)| Login { user, password: Arc::new(password.0) })
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub(super) struct Question<'a> {
     pub(super) path: &'a str,
     /// A `POST` with this JSON; none: a `GET`.
     pub(super) body: Option<serde_json::Value>,
-    /// etcd's.
+    /// What proves who asks: etcd's token, or a login.
     pub(super) token: Option<&'a str>,
 }
 
@@ -182,7 +182,7 @@ fn request(url: &Url, question: Question<'_>) -> Request<Full<Bytes>> {
         request = request.header(header::AUTHORIZATION, token);
     }
     let body = question.body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-    request.body(Full::new(body)).expect("paths are constants, and etcd's tokens are ASCII")
+    request.body(Full::new(body)).expect("paths are constants, and what proves who asks is ASCII")
 }
 
 async fn exchange<S>(

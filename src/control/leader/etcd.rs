@@ -90,8 +90,8 @@ async fn log_in(
     etcd: &Etcd,
     endpoint: &Url,
 ) -> Result<Option<String>, StoreError> {
-    let Some((user, password)) = &etcd.login else { return Ok(None) };
-    let body = json!({ "name": user, "password": password.expose() });
+    let Some(login) = &etcd.login else { return Ok(None) };
+    let body = json!({ "name": login.user, "password": login.password.expose() });
     let question = Question { path: "/v3/auth/authenticate", body: Some(body), token: None };
     let answer: Token = parse(&client.ask(endpoint, question).await?)?;
     Ok(Some(answer.token).filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic())))

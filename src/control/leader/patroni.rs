@@ -9,6 +9,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
@@ -16,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Question, StoreError};
 use super::{ANSWER_WITHIN, Claim, Claims, Member, Pace, tell};
-use crate::control::config::{Store, Url};
+use crate::control::config::{Login, Store, Url};
 
 /// How long the others get once a member has answered.
 const OTHERS_WITHIN: Duration = Duration::from_millis(200);
@@ -114,13 +116,20 @@ pub(in crate::control) async fn switch_over(
             }
         };
         let body = order(&members, to)?;
-        let question = Question { path: "/switchover", body: Some(body), token: None };
+        let login = store.login.as_ref().map(basic);
+        let question = Question { path: "/switchover", body: Some(body), token: login.as_deref() };
         return match client.ask_for(limit, url, question).await {
             Ok(_) | Err(StoreError::Timeout) => Ok(()),
             Err(error) => Err(failed(error)),
         };
     }
     Err(last)
+}
+
+/// HTTP's Basic authentication, which Patroni asks of those who give orders.
+fn basic(login: &Login) -> String {
+    let both = format!("{}:{}", login.user, login.password.expose());
+    format!("Basic {}", BASE64_STANDARD.encode(both))
 }
 
 /// The body of a switchover.

@@ -1,16 +1,19 @@
-//! PostgreSQL servers on this host, one for each service with provider
-//! `local`: made by `initdb`, started with Postern, started again when they
-//! crash, stopped and removed with their services.
+//! PostgreSQL servers on this host for each service with provider `local`: made
+//! by `initdb`, started with Postern, started again when they crash, stopped and
+//! removed with their services. A plan of one node has a server; one with
+//! standbys has Patroni, which promotes, and its etcd (`src/cluster/patroni.rs`).
 //!
 //! ```text
-//! <directory>/<service>/   data, run, log, as src/cluster makes them
-//!                  made    says that initdb came to its end
-//!                  ca.crt  the authority of the server's certificate
+//! <directory>/<service>/   what src/cluster makes
+//!                  made    says that making them came to its end
+//!                  ca.crt  the authority of the servers' certificate
 //! ```
 //!
 //! A directory without `made` is what a crash left in the middle: it is
-//! removed, and the server made again. The servers end with Postern, however
-//! it ends, and begin with it.
+//! removed, and the servers made again. They end with Postern, however it ends,
+//! and begin with it.
+
+mod server;
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,52 +22,108 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::placement::needed_connections;
-use crate::cluster::{Cluster, Error, Installation, Installations, StopMode};
-use crate::control::catalog::record::ServiceKind;
+use crate::cluster::PatroniCluster;
+use crate::control::catalog::record::{ServiceKind, ServiceRecord};
 use crate::disk;
 use crate::domain::{NodeTls, Plan, Secret};
-use crate::net::authority::Authority;
+use server::Servers;
 
 /// The superuser of the servers.
-pub const SUPERUSER: &str = "postgres";
+pub const SUPERUSER: &str = server::SUPERUSER;
 
-/// Connections that PostgreSQL keeps for superusers, unless told otherwise.
-const RESERVED: u32 = 3;
-/// How often a server is looked at.
+/// Who gives orders to Patroni.
+pub const PATRONI_USER: &str = crate::cluster::PATRONI_USER;
+
+/// How often servers are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest pause between two starts of a server that does not stay up.
 const LONGEST_PAUSE: u32 = 32;
 
-/// The path of a server's superuser's password.
+/// The path of the servers' superuser's password.
 #[must_use]
 pub fn superuser_secret(service: &str) -> String {
     format!("services/{service}/superuser")
+}
+
+/// The path of the standbys' password.
+#[must_use]
+pub fn replication_secret(service: &str) -> String {
+    format!("services/{service}/replication")
+}
+
+/// The path of Patroni's password in etcd.
+#[must_use]
+pub fn etcd_secret(service: &str) -> String {
+    format!("services/{service}/etcd")
+}
+
+/// The paths of all that is sealed for servers of this host.
+#[must_use]
+pub fn secrets(service: &ServiceRecord) -> [String; 4] {
+    let name = &service.name;
+    [superuser_secret(name), replication_secret(name), etcd_secret(name), service.patroni_secret()]
 }
 
 /// The servers on this host.
 #[derive(Debug, Clone)]
 pub struct LocalServers {
     directory: Arc<Path>,
-    servers: Arc<Mutex<HashMap<String, Arc<Server>>>>,
+    services: Arc<Mutex<HashMap<String, Arc<Service>>>>,
 }
 
-/// A server that is made.
+/// A service whose servers are made.
 #[derive(Debug)]
-struct Server {
-    cluster: Cluster,
+struct Service {
+    servers: Servers,
     powered: Mutex<bool>,
 }
 
-/// What a new server is to others.
+/// What servers are to be made.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Whose they are.
+    pub service: String,
+    /// What they offer.
+    pub kind: ServiceKind,
+    /// How many they are, and how many connections they take.
+    pub plan: Plan,
+    /// The superuser's password.
+    pub superuser: Secret<String>,
+    /// For a plan with standbys.
+    pub of_manager: Option<ManagerPasswords>,
+}
+
+/// What keeps several servers together by proving itself.
+#[derive(Debug, Clone)]
+pub struct ManagerPasswords {
+    /// The standbys', for their primary.
+    pub replication: Secret<String>,
+    /// Postern's, for orders to Patroni.
+    pub rest_api: Secret<String>,
+    /// Patroni's, in etcd.
+    pub etcd: Secret<String>,
+}
+
+/// What new servers are to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
+    /// Each of them.
+    pub nodes: Vec<MadeNode>,
+    /// How connections to them are encrypted.
+    pub tls: NodeTls,
+    /// The authority of their certificate, PEM.
+    pub authority: Option<String>,
+    /// The REST APIs of their Patroni, if they have one.
+    pub patroni: Vec<String>,
+}
+
+/// A new server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeNode {
+    /// What it is called, also by Patroni.
+    pub id: String,
     /// Where it is.
     pub address: String,
-    /// How connections to it are encrypted.
-    pub tls: NodeTls,
-    /// The authority of its certificate, PEM.
-    pub authority: Option<String>,
 }
 
 impl LocalServers {
@@ -74,172 +133,124 @@ impl LocalServers {
         // The servers work in a directory of their own.
         let absolute = std::path::absolute(directory);
         let directory = absolute.unwrap_or_else(|_| directory.to_owned());
-        Self { directory: directory.into(), servers: Arc::default() }
+        Self { directory: directory.into(), services: Arc::default() }
     }
 
-    /// Makes a server, or finds it made. Blocks until it takes connections.
+    /// Whether servers of this kind and number can be made on this host.
+    ///
+    /// # Errors
+    /// What is missing, and the packages that have it. Blocks.
+    pub fn check(kind: ServiceKind, nodes: u32) -> Result<(), String> {
+        Servers::check(kind, nodes).map_err(text)
+    }
+
+    /// Makes servers, or finds them made. Blocks until they take connections.
     ///
     /// # Errors
     /// Why not; what was half made is removed the next time.
-    pub fn make(
-        &self,
-        service: &str,
-        kind: ServiceKind,
-        plan: &Plan,
-        password: &Secret<String>,
-    ) -> Result<Made, String> {
-        let installation = installation(kind).map_err(text)?;
-        let home = self.home(service);
+    pub fn make(&self, order: &Order) -> Result<Made, String> {
+        let name = &order.service;
+        let home = self.home(name);
         if !is_made(&home) {
-            self.forget(service);
-            remove(&home)?;
-            let cluster = make(&home, &installation, plan, password)?;
-            let programs = installation.bin_dir().display().to_string();
-            disk::replace(&home.join("made"), programs.as_bytes()).map_err(text)?;
-            self.watch(service, cluster);
-        } else if self.server(service).is_none() {
-            self.open(service, 0)?;
+            self.remove(name)?;
+            let servers = Servers::make(&home, order)?;
+            disk::replace(&home.join("made"), Servers::bin(order)?.as_bytes()).map_err(text)?;
+            self.watch(name, servers);
+        } else if self.service(name).is_none() {
+            self.open(name, 0)?;
         }
-        let server = self.server(service).ok_or("the server went away")?;
-        Ok(made(&server.cluster, &home))
+        let service = self.service(name).ok_or("the servers went away")?;
+        Ok(service.servers.made(name, &home))
     }
 
-    /// Has a server run, or not.
+    /// Has a service's servers run, or not.
     ///
     /// # Errors
-    /// Why it does not.
-    pub fn keep(&self, service: &str, address: &str, powered: bool) -> Result<(), String> {
-        if let Some(server) = self.server(service) {
-            *lock(&server.powered) = powered;
-            let done =
-                if powered { server.cluster.start() } else { server.cluster.stop(StopMode::Fast) };
+    /// Why they do not.
+    pub fn keep(&self, name: &str, address: &str, powered: bool) -> Result<(), String> {
+        if let Some(service) = self.service(name) {
+            *lock(&service.powered) = powered;
+            let done = if powered { service.servers.start() } else { service.servers.stop() };
             return done.map_err(text);
         }
         if !powered {
             return Ok(());
         }
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        self.open(service, port.unwrap_or(0))
+        self.open(name, port.unwrap_or(0))
     }
 
-    /// Stops a server and removes all of it.
+    /// Stops a service's servers and removes all of them.
     ///
     /// # Errors
     /// If the directory cannot be removed.
-    pub fn remove(&self, service: &str) -> Result<(), String> {
-        self.forget(service);
-        remove(&self.home(service))
+    pub fn remove(&self, name: &str) -> Result<(), String> {
+        self.forget(name);
+        let home = self.home(name);
+        PatroniCluster::wait_until_unused(&home).map_err(text)?;
+        remove(&home)
     }
 
-    fn home(&self, service: &str) -> PathBuf {
-        self.directory.join(service)
+    fn home(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
-    fn server(&self, service: &str) -> Option<Arc<Server>> {
-        lock(&self.servers).get(service).cloned()
+    fn service(&self, name: &str) -> Option<Arc<Service>> {
+        lock(&self.services).get(name).cloned()
     }
 
-    fn forget(&self, service: &str) {
-        if let Some(server) = lock(&self.servers).remove(service) {
-            *lock(&server.powered) = false;
-            let stopped = server.cluster.stop(StopMode::Fast);
-            if let Err(error) = stopped {
-                tracing::warn!(service, %error, "a server does not stop");
+    fn forget(&self, name: &str) {
+        let service = lock(&self.services).remove(name);
+        if let Some(service) = service {
+            *lock(&service.powered) = false;
+            if let Err(error) = service.servers.stop() {
+                tracing::warn!(service = name, %error, "a server does not stop");
             }
         }
     }
 
-    /// A server that was made by an earlier process.
-    fn open(&self, service: &str, port: u16) -> Result<(), String> {
-        let home = self.home(service);
+    /// Servers that were made by an earlier process.
+    fn open(&self, name: &str, port: u16) -> Result<(), String> {
+        let home = self.home(name);
         let bin = fs::read_to_string(home.join("made")).map_err(text)?;
-        let installation = Installation::at(Path::new(bin.trim())).map_err(text)?;
-        let cluster = Cluster::builder(&installation).superuser(SUPERUSER).port(port);
-        let cluster = cluster.directory(&home).open().map_err(text)?;
-        self.watch(service, cluster);
+        let servers = Servers::open(&home, Path::new(bin.trim()), port).map_err(text)?;
+        self.watch(name, servers);
         Ok(())
     }
 
-    /// Starts the server again whenever it ends, until it is not to run.
-    fn watch(&self, service: &str, cluster: Cluster) {
-        let server = Arc::new(Server { cluster, powered: Mutex::new(true) });
-        lock(&self.servers).insert(service.to_owned(), Arc::clone(&server));
-        let service = service.to_owned();
-        let watched = Arc::downgrade(&server);
-        drop(server);
+    /// Starts again whatever ends, until it is not to run.
+    fn watch(&self, name: &str, servers: Servers) {
+        let service = Arc::new(Service { servers, powered: Mutex::new(true) });
+        lock(&self.services).insert(name.to_owned(), Arc::clone(&service));
+        let name = name.to_owned();
+        let watched = Arc::downgrade(&service);
+        drop(service);
         thread::spawn(move || {
             let mut failures = 0;
             loop {
                 thread::sleep(LOOK_EVERY * 2_u32.pow(failures).min(LONGEST_PAUSE));
-                let Some(server) = watched.upgrade() else {
+                let Some(service) = watched.upgrade() else {
                     return;
                 };
-                let powered = *lock(&server.powered);
-                if !powered || server.cluster.pid().is_some() {
+                let powered = *lock(&service.powered);
+                let Some(died) = service.servers.died().filter(|_| powered) else {
                     failures = 0;
                     continue;
-                }
-                tracing::warn!(service, "a server of this host has ended: starting it again");
-                match server.cluster.start() {
+                };
+                tracing::warn!(
+                    service = name,
+                    died,
+                    "a server of this host has ended: starting it again"
+                );
+                match service.servers.revive() {
                     Ok(()) => failures = 0,
                     Err(error) => {
                         failures = (failures + 1).min(5);
-                        tracing::error!(service, %error, "a server of this host does not start");
+                        tracing::error!(service = name, %error, "a server of this host does not start");
                     }
                 }
             }
         });
-    }
-}
-
-fn installation(kind: ServiceKind) -> Result<Installation, Error> {
-    let installations = Installations::find()?;
-    let found = match kind {
-        ServiceKind::Postgresql => installations.postgresql(),
-        ServiceKind::Vector => installations.vector(),
-    };
-    found.cloned()
-}
-
-fn make(
-    home: &Path,
-    installation: &Installation,
-    plan: &Plan,
-    password: &Secret<String>,
-) -> Result<Cluster, String> {
-    let mut builder = Cluster::builder(installation)
-        .superuser(SUPERUSER)
-        .password(password.expose())
-        .max_connections(needed_connections(plan, RESERVED))
-        .setting("superuser_reserved_connections", RESERVED.to_string())
-        .directory(home);
-    let mut ca = None;
-    if installation.has_tls() {
-        let authority = Authority::new("Postern local server").map_err(text)?;
-        let issued = authority.issue(&["127.0.0.1", "localhost"]).map_err(text)?;
-        builder = builder.tls(issued.certificate, issued.key);
-        ca = Some(authority.certificate().to_owned());
-    }
-    let cluster = builder.start().map_err(text)?;
-    if let Some(ca) = ca {
-        fs::write(home.join("ca.crt"), ca).map_err(text)?;
-    }
-    Ok(cluster)
-}
-
-fn made(cluster: &Cluster, home: &Path) -> Made {
-    match fs::read_to_string(home.join("ca.crt")) {
-        Ok(authority) => Made {
-            address: cluster.address().to_string(),
-            tls: NodeTls::VerifyFull,
-            authority: Some(authority),
-        },
-        // A build without TLS is reached without a network.
-        Err(_) => Made {
-            address: format!("{}:{}", cluster.socket_dir().display(), cluster.port()),
-            tls: NodeTls::Disable,
-            authority: None,
-        },
     }
 }
 

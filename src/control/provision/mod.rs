@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use super::catalog::record::{Found, NodeRecord, Provider, ServiceRecord, Stage};
+use super::catalog::record::{Found, NodeRecord, Provider, ServiceKind, ServiceRecord, Stage};
 use super::catalog::store::Range;
 use super::catalog::{Catalog, CatalogError, Versioned};
 use super::config::Plans;
@@ -140,6 +140,15 @@ impl Provisioner {
     #[must_use]
     pub fn has_local(&self) -> bool {
         self.means.local.is_some()
+    }
+
+    /// Whether this host has what servers of this kind and number need.
+    ///
+    /// # Errors
+    /// What is missing, and where it is to be had.
+    pub async fn check_local(&self, kind: ServiceKind, nodes: u32) -> Result<(), String> {
+        let checked = tokio::task::spawn_blocking(move || LocalServers::check(kind, nodes)).await;
+        checked.map_err(|error| error.to_string())?
     }
 
     /// Looks at a node of the inventory.

@@ -99,6 +99,15 @@ impl Superuser {
         rows.map_err(|error| NodeError::of_query(&error))
     }
 
+    /// Whether this node is a primary.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn takes_writes(&self) -> Result<bool, NodeError> {
+        let rows = self.rows("SELECT WHERE NOT pg_catalog.pg_is_in_recovery()", &[]).await?;
+        Ok(!rows.is_empty())
+    }
+
     /// Whether a query finds anything.
     ///
     /// # Errors

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::local::{ManagerPasswords, Order};
 use super::superuser::Superuser;
 use super::{Means, blocking, local, login, look_at, placement, steps};
 use crate::control::catalog::record::{
-    NodeRecord, PlacedNode, Provider, RoleRecord, ServiceKind, ServiceRecord, Stage, Step, Usage,
-    role_secret, rotation_secret,
+    NodeRecord, PlacedNode, Provider, RoleRecord, ServiceKind, ServiceRecord, Stage, Step,
+    TopologyRecord, Usage, role_secret, rotation_secret,
 };
 use crate::control::catalog::store::{Expect, Range};
 use crate::control::catalog::{Versioned, now};
@@ -168,16 +169,24 @@ async fn secret(means: &Means, path: String) -> Result<Secret<String>, Trouble> 
 }
 
 /// The first node is the primary that was found when the nodes were chosen;
-/// if another one has taken over since, its own answer says so.
+/// another one may have taken over since.
 async fn primary(
     means: &Means,
     record: &ServiceRecord,
     database: &str,
 ) -> Result<Superuser, Trouble> {
-    let first = record.nodes.first();
-    let first = first.ok_or_else(|| Trouble::Final("the service has no node".to_owned()))?;
-    let login = login(means, record, &first.address).await?;
-    Ok(Superuser::connect(&means.dialer, &login, database).await?)
+    let mut why = Trouble::Final("the service has no node".to_owned());
+    for node in &record.nodes {
+        let login = login(means, record, &node.address).await?;
+        match Superuser::connect(&means.dialer, &login, database).await {
+            Ok(session) if record.nodes.len() == 1 || session.takes_writes().await? => {
+                return Ok(session);
+            }
+            Ok(_) => why = Trouble::Passing("no node takes writes".to_owned()),
+            Err(error) => why = error.into(),
+        }
+    }
+    Err(why)
 }
 
 async fn server(means: &Means, record: &mut ServiceRecord) -> Result<(), Trouble> {
@@ -190,14 +199,29 @@ async fn server(means: &Means, record: &mut ServiceRecord) -> Result<(), Trouble
     })?;
     let plan = (means.plans)().find(&record.plan).cloned();
     let plan = plan.ok_or_else(|| Trouble::Final(format!("there is no plan {}", record.plan)))?;
-    let password = secret(means, local::superuser_secret(&record.name)).await?;
-    let (name, kind) = (record.name.clone(), record.kind);
-    let made = tokio::task::spawn_blocking(move || servers.make(&name, kind, &plan, &password));
+    let of_manager = if plan.nodes > 1 { Some(of_manager(means, record).await?) } else { None };
+    let superuser = secret(means, local::superuser_secret(&record.name)).await?;
+    let order =
+        Order { service: record.name.clone(), kind: record.kind, plan, superuser, of_manager };
+    let made = tokio::task::spawn_blocking(move || servers.make(&order));
     let made = made.await.map_err(|error| error.to_string())??;
-    record.nodes = vec![PlacedNode { id: record.name.clone(), address: made.address, zone: None }];
+    let place =
+        |node: local::MadeNode| PlacedNode { id: node.id, address: node.address, zone: None };
+    record.nodes = made.nodes.into_iter().map(place).collect();
     record.node_tls = made.tls;
     record.node_ca = made.authority;
+    let user = local::PATRONI_USER.to_owned();
+    let is_led = !made.patroni.is_empty();
+    record.topology = is_led.then_some(TopologyRecord { patroni: made.patroni, user });
     Ok(())
+}
+
+async fn of_manager(means: &Means, record: &ServiceRecord) -> Result<ManagerPasswords, Trouble> {
+    Ok(ManagerPasswords {
+        replication: secret(means, local::replication_secret(&record.name)).await?,
+        rest_api: secret(means, record.patroni_secret()).await?,
+        etcd: secret(means, local::etcd_secret(&record.name)).await?,
+    })
 }
 
 /// Looks at every node once more, and reports all that is wrong at once.
@@ -259,7 +283,9 @@ async fn delete(means: &Means, found: Versioned<ServiceRecord>) -> Result<(), St
             change = change.unseal(&rotation_secret(&record.name, &role.record.role));
         }
         change = change.unseal(&record.management_secret());
-        change = change.unseal(&local::superuser_secret(&record.name));
+        for path in local::secrets(&record) {
+            change = change.unseal(&path);
+        }
         for placed in &record.nodes {
             if let Some(node) = catalog.get::<NodeRecord>(&placed.id)?
                 && node.record.usage == Usage::Used(record.name.clone())

@@ -20,6 +20,8 @@ pub const SUPERUSER_PASSWORD: &str = "superuser-secret";
 pub struct ControlPlane {
     process: Option<Child>,
     pub directory: tempfile::TempDir,
+    /// Where it finds programs; none: where the tests do.
+    programs: Option<&'static str>,
     pub api_port: u16,
     pub token: String,
 }
@@ -31,6 +33,15 @@ impl ControlPlane {
 
     /// With further lines of configuration.
     pub fn start_with(further: &str) -> Self {
+        Self::start_in(further, None)
+    }
+
+    /// On a host that has programs only in this directory.
+    pub fn start_without_programs(directory: &'static str) -> Self {
+        Self::start_in("", Some(directory))
+    }
+
+    fn start_in(further: &str, programs: Option<&'static str>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // The servers of a test that runs as root are another user's.
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -54,7 +65,7 @@ directory = "local"
 "#
         );
         std::fs::write(directory.path().join("postern.toml"), text).unwrap();
-        let mut plane = Self { process: None, directory, api_port, token: String::new() };
+        let mut plane = Self { process: None, directory, programs, api_port, token: String::new() };
         plane.serve();
         plane.token = plane.ok(&["token", "create", "tests", "--scope", "admin"]);
         plane
@@ -65,6 +76,9 @@ directory = "local"
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log"));
         let mut serve = Command::new(POSTERN);
         serve.args(["serve", "--config"]).arg(self.path("postern.toml")).stderr(log.unwrap());
+        if let Some(programs) = self.programs {
+            serve.env("PATH", programs);
+        }
         self.process = Some(serve.spawn().unwrap());
         let started = || run(&mut self.command(&["status"])).status.success();
         eventually("postern to serve", started);

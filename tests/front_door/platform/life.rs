@@ -121,8 +121,8 @@ fn a_local_service_survives_crashes_and_restarts_and_goes_without_a_trace() {
 }
 
 #[test]
-fn plans_with_standbys_are_refused_on_this_host_naming_what_is_missing() {
-    let plane = ControlPlane::start();
+fn plans_with_standbys_are_refused_on_a_host_without_an_ha_manager_naming_its_packages() {
+    let plane = ControlPlane::start_without_programs("/nonexistent");
     let why = plane.refused(&[
         "service",
         "create",
@@ -132,7 +132,9 @@ fn plans_with_standbys_are_refused_on_this_host_naming_what_is_missing() {
         "--provider",
         "local",
     ]);
-    assert!(why.contains("patroni") && why.contains("etcd-server"), "{why}");
+    assert!(why.contains("there is no patroni"), "{why}");
+    assert!(why.contains("patroni, python3-etcd, python3-dnspython and etcd-server"), "{why}");
+    assert!(plane.refused(&["service", "show", "orders"]).contains("no service"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! on servers of its own.
 
 mod api;
-mod control_plane;
+pub mod control_plane;
 mod crash;
 mod life;
 mod live;

@@ -7,6 +7,7 @@
 mod cut;
 mod etcd;
 mod follow;
+mod local;
 mod patroni;
 mod process;
 

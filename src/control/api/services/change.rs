@@ -16,7 +16,7 @@ use crate::control::api::model::{ChangeView, ServiceChange};
 use crate::control::api::overview::Known;
 use crate::control::api::problem::{Problem, Problems};
 use crate::control::api::request::{Asked, Body, Findings, IfMatch, Named, etag};
-use crate::control::catalog::record::{Provider, ServiceRecord, Stage};
+use crate::control::catalog::record::{ServiceRecord, Stage};
 use crate::control::catalog::{Audit, declared};
 use crate::control::pooling::PoolSettings;
 use crate::control::provision::placement::needed_connections;
@@ -130,13 +130,6 @@ async fn check_plan(
         return Err(Problem::field("/plan", format!("there is no plan {:?}", after.plan)));
     };
     let nodes = after.nodes.len();
-    if nodes != plan.nodes as usize && after.provider == Provider::Local {
-        return Err(Problem::conflict(format!(
-            "Plan \"{}\" has {} nodes, and standbys on this host need an HA manager, which is not \
-             there: Debian's packages patroni and etcd-server.",
-            plan.name, plan.nodes
-        )));
-    }
     if nodes != plan.nodes as usize {
         return Err(Problem::conflict(format!(
             "Plan \"{}\" has {} nodes, and the service is placed on {nodes}: create a service on \

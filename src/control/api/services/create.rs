@@ -77,21 +77,8 @@ fn check(body: &ServiceCreate, plans: &Plans) -> Result<Plan, Problem> {
     }
     check_allowlist(&mut findings, body.allowlist.as_deref().unwrap_or_default());
     check_pooling(&mut findings, &body.pooling);
-    if body.provider == Provider::Local {
-        if body.nodes.is_some() {
-            findings.add("/nodes", "nodes of this host are made, not named");
-        }
-        if let Some(plan) = plan.as_ref().filter(|plan| plan.nodes > 1) {
-            findings.add(
-                "/plan",
-                format!(
-                    "plan \"{}\" has {} nodes, and standbys on this host need an HA manager, \
-                     which is not there: Debian's packages patroni and etcd-server. Choose a plan \
-                     with one node, or nodes of your own with provider \"external\"",
-                    plan.name, plan.nodes
-                ),
-            );
-        }
+    if body.provider == Provider::Local && body.nodes.is_some() {
+        findings.add("/nodes", "nodes of this host are made, not named");
     }
     findings.finish()?;
     plan.ok_or_else(|| Problem::field("/plan", "there is no such plan"))
@@ -126,10 +113,17 @@ async fn make(
 ) -> Result<(), Problem> {
     let name: ServiceName = body.name.parse().map_err(|_| Problem::not_found("service", ""))?;
     let provisioner = api.provisioner()?;
-    if body.provider == Provider::Local && !provisioner.has_local() {
-        return Err(Problem::conflict(
-            "Services cannot be made on this host: name a directory in [local] directory.",
-        ));
+    if body.provider == Provider::Local {
+        if !provisioner.has_local() {
+            return Err(Problem::conflict(
+                "Services cannot be made on this host: name a directory in [local] directory.",
+            ));
+        }
+        let able = provisioner.check_local(body.kind, plan.nodes).await;
+        able.map_err(|why| {
+            let Plan { name, nodes, .. } = plan;
+            Problem::field("/plan", format!("plan \"{name}\" has {nodes} nodes: {why}"))
+        })?;
     }
     for _ in 0..PLACEMENTS {
         if api.is_taken(&name).await? {
@@ -231,6 +225,7 @@ fn record(body: &ServiceCreate, nodes: &[Versioned<NodeRecord>]) -> ServiceRecor
         nodes: nodes.iter().map(place).collect(),
         node_tls: first.map_or(NodeTls::Prefer, |node| node.node_tls),
         node_ca: first.and_then(|node| node.node_ca.clone()),
+        topology: None,
         pooling: body.pooling.clone(),
         management_role: MANAGEMENT_ROLE.to_owned(),
         admin_role: ADMIN_ROLE.to_owned(),
@@ -262,11 +257,10 @@ fn write(
         previous_until: None,
     };
     let mut change = catalog.change().put(record, Expect::Absent).put(&role, Expect::Absent);
-    for path in [
-        record.management_secret(),
-        role_secret(&record.name, &record.admin_role),
-        local::superuser_secret(&record.name),
-    ] {
+    let secrets = [record.management_secret(), role_secret(&record.name, &record.admin_role)];
+    let of_servers = local::secrets(record);
+    let of_servers = of_servers.into_iter().filter(|_| record.provider == Provider::Local);
+    for path in secrets.into_iter().chain(of_servers) {
         change = change.seal(&path, &random_password());
     }
     for found in nodes {

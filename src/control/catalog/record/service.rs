@@ -111,12 +111,22 @@ impl Step {
 /// A node that a service is placed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedNode {
-    /// Its id in the inventory; that of a local server is the service's name.
+    /// Its id in the inventory; that of a local server is the service's name,
+    /// with a number where there are several.
     pub id: String,
     /// Where it is.
     pub address: String,
     /// Its availability zone, if it has one.
     pub zone: Option<String>,
+}
+
+/// Who says which node of a service leads, where timelines alone do not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyRecord {
+    /// The REST APIs of Patroni's members.
+    pub patroni: Vec<String>,
+    /// Who Postern is to Patroni; the password is sealed.
+    pub user: String,
 }
 
 /// A service.
@@ -144,6 +154,9 @@ pub struct ServiceRecord {
     pub node_tls: domain::NodeTls,
     /// The authorities of its nodes' certificates, PEM.
     pub node_ca: Option<String>,
+    /// Who says which of them leads; none: the newest timeline does.
+    #[serde(default)]
+    pub topology: Option<TopologyRecord>,
     /// How its connections are pooled.
     pub pooling: PoolSettings,
     /// The role for lookups and probes.
@@ -179,6 +192,12 @@ impl ServiceRecord {
     #[must_use]
     pub fn management_secret(&self) -> String {
         format!("services/{}/management", self.name)
+    }
+
+    /// The path of the password for orders to Patroni.
+    #[must_use]
+    pub fn patroni_secret(&self) -> String {
+        format!("services/{}/patroni", self.name)
     }
 
     /// Whether clients are to find it.
