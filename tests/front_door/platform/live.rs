@@ -90,7 +90,8 @@ fn e05_changes_and_reloads_under_load_are_no_error_for_anybody() {
         })
         .collect();
     for number in 0..100 {
-        let change = json!({ "display_name": format!("Orders {number}") });
+        let allowlist = ["0.0.0.0/0".to_owned(), "::/0".to_owned(), format!("10.0.0.{number}/32")];
+        let change = json!({ "display_name": format!("Orders {number}"), "allowlist": allowlist });
         assert_eq!(plane.ask("PATCH", "/v1/services/orders", Some(&change)).status, 200);
         if number % 10 == 0 {
             plane.ok(&["reload"]);
