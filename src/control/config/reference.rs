@@ -30,7 +30,7 @@ pub(super) fn directory() -> Directory {
     for name in ["server.crt", "ca.crt", "other.crt", "nodes-ca.crt"] {
         directory.file(name, "", 0o644);
     }
-    for name in ["server.key", "other.key", "orders.password"] {
+    for name in ["server.key", "other.key", "orders.password", "patroni.password"] {
         directory.file(name, "secret\n", 0o600);
     }
     directory.file("plans.toml", include_str!("../../../config/plans.toml"), 0o644);
@@ -94,8 +94,11 @@ fn the_service_shown_has_the_defaults_of_a_service() {
     let directory = directory();
     let shown = uncommented().replace("node_ca = ", "#node_ca = ").replace("\nca = ", "\n#ca = ");
     let mut shown = settings(&shown, directory.path());
-    // Without the section there are no drills.
-    shown.services.iter_mut().for_each(|service| service.canary = None);
+    // Without the section there are no drills, and without the key no login.
+    for service in &mut shown.services {
+        service.canary = None;
+        service.store.login = None;
+    }
     let default = r#"
         [[services]]
         name = "orders"
