@@ -124,7 +124,7 @@ impl Member {
 
     /// Starts its Patroni again if it has died.
     pub(super) fn revive(&self) -> Result<(), Error> {
-        if self.has_died() {
+        if self.is_due() {
             self.remove_half_a_copy()?;
         }
         self.program.revive()
@@ -145,6 +145,11 @@ impl Member {
     /// Whether its Patroni should run and does not.
     pub(super) fn has_died(&self) -> bool {
         self.program.has_died()
+    }
+
+    /// Whether its Patroni is to be started again.
+    pub(super) fn is_due(&self) -> bool {
+        self.program.is_due()
     }
 
     pub(super) fn last_words(&self) -> String {
@@ -229,6 +234,7 @@ fn cluster_wide(settings: &PatroniSettings) -> Value {
         "loop_wait": timings.loop_wait,
         "retry_timeout": timings.retry_timeout,
         "synchronous_mode": settings.synchronous,
+        "failsafe_mode": settings.failsafe,
         // A standby that has everything is there sooner than a primary that
         // must recover; one that may lack something had better wait.
         "primary_start_timeout": if settings.synchronous { 0 } else { 300 },

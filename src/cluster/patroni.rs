@@ -96,6 +96,8 @@ pub struct PatroniSettings {
     /// Whether a commit waits for a standby, so that none that was acknowledged
     /// is lost; Patroni promotes only such a standby.
     pub synchronous: bool,
+    /// Whether a primary goes on without etcd while it reaches all standbys.
+    pub failsafe: bool,
     /// Whether committed data survive a crash of the host.
     pub durable: bool,
     /// Settings of every node.
@@ -189,17 +191,18 @@ impl PatroniCluster {
         self.etcd.stop();
     }
 
-    /// Whether something has ended that should run: names it.
+    /// Whether something has ended and is to be started again: names it.
     #[must_use]
     pub fn died(&self) -> Option<&str> {
-        if self.etcd.program().has_died() {
+        if self.etcd.program().is_due() {
             return Some("etcd");
         }
         let mut members = self.members.iter();
-        members.find(|member| member.has_died()).map(Member::name)
+        members.find(|member| member.is_due()).map(Member::name)
     }
 
-    /// Starts again what has ended by itself; what was stopped stays so.
+    /// Starts again what has ended by itself, after a pause if it does not stay
+    /// up; what was stopped stays so.
     pub fn revive(&self) -> Result<(), Error> {
         self.etcd.program().revive()?;
         self.members.iter().try_for_each(Member::revive)

@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -20,6 +20,13 @@ use super::server;
 
 /// For a program to end in an orderly way: Patroni has a server to stop first.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// From a start to the next, at least, of a program that does not stay up; it
+/// doubles with each, this often.
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_DOUBLINGS: u32 = 5;
+/// A program that has run for this long stays up.
+const STAYS_UP: Duration = Duration::from_secs(60);
 
 /// A program in a directory of its own. Dropped, it has ended.
 #[derive(Debug)]
@@ -37,6 +44,9 @@ struct Running {
     // Dropped first: it ends the process.
     guardian: Guardian,
     process: Option<Child>,
+    started: Instant,
+    /// Since it last stayed up.
+    starts: u32,
 }
 
 impl Program {
@@ -54,14 +64,16 @@ impl Program {
             let on = on.map(Self::lock);
             let before = on.as_ref().and_then(|on| Some(&on.as_ref()?.guardian));
             let guardian = Guardian::start(self.duty(before, lock), self.account)?;
-            *running = Some(Running { guardian, process: None });
+            *running =
+                Some(Running { guardian, process: None, started: Instant::now(), starts: 0 });
         }
         self.run(running.as_mut())
     }
 
-    /// Starts it again if it has died; what was stopped stays so.
+    /// Starts it again if that is due; what was stopped stays so.
     pub(super) fn revive(&self) -> Result<(), Error> {
-        self.run(self.lock().as_mut())
+        let mut running = self.lock();
+        self.run(running.as_mut().filter(|running| running.is_due()))
     }
 
     fn run(&self, running: Option<&mut Running>) -> Result<(), Error> {
@@ -71,6 +83,8 @@ impl Program {
         }
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = log.doing("opening", self.log_path())?;
+        running.starts = if running.started.elapsed() > STAYS_UP { 1 } else { running.starts + 1 };
+        running.started = Instant::now();
         running.process = Some(running.guardian.spawn_in(&self.directory, &self.argv, log)?);
         Ok(())
     }
@@ -83,6 +97,12 @@ impl Program {
     /// Whether it was started, has not been stopped, and has ended all the same.
     pub(super) fn has_died(&self) -> bool {
         self.lock().as_mut().is_some_and(|running| !running.is_alive())
+    }
+
+    /// Whether it has died, and not so soon and so often that it is left alone
+    /// for a while.
+    pub(super) fn is_due(&self) -> bool {
+        self.lock().as_ref().is_some_and(Running::is_due) && self.has_died()
     }
 
     /// Stops it, in an orderly way if it can be, and waits for its end.
@@ -123,6 +143,12 @@ impl Program {
 }
 
 impl Running {
+    /// Whether the pause since its last start is over.
+    fn is_due(&self) -> bool {
+        let doublings = self.starts.saturating_sub(1).min(MAX_DOUBLINGS);
+        self.started.elapsed() >= PAUSE * 2_u32.pow(doublings)
+    }
+
     /// Reaps a process that has ended, and takes it off the guardian's hands.
     fn is_alive(&mut self) -> bool {
         let Some(process) = &mut self.process else {

@@ -166,7 +166,7 @@ impl Reloader {
         let declared = declared::service(catalog, &self.plans(), name.as_str())?;
         if let Some(declared) = declared {
             let service = reload::service(&declared).map_err(|error| error.to_string())?;
-            self.management.update_service(name, Some(declared.management));
+            self.management.update_service(name, Some(&declared));
             self.door.directory.publish(|snapshot| {
                 let mut next = Snapshot::clone(snapshot);
                 let service = self.management.completed(service);

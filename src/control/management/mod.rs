@@ -85,6 +85,15 @@ pub struct Settings {
     pub timeouts: Timeouts,
 }
 
+/// Gives a service something, or takes it away.
+fn set<T>(of: &Mutex<HashMap<ServiceName, Arc<T>>>, service: &ServiceName, value: Option<T>) {
+    let mut of = lock(of);
+    match value {
+        Some(value) => drop(of.insert(service.clone(), Arc::new(value))),
+        None => drop(of.remove(service)),
+    }
+}
+
 impl From<&config::Settings> for Settings {
     fn from(settings: &config::Settings) -> Self {
         let role = |service: &config::Service| {
@@ -210,14 +219,13 @@ impl Management {
         self.shared.common.rotations.restore(service, role, rotation);
     }
 
-    /// Takes over the role of one service; nothing: Postern has none there any
-    /// more. Called before the service is published, or after it is gone.
-    pub fn update_service(&self, name: &ServiceName, role: Option<config::Management>) {
-        let mut roles = lock(&self.shared.roles);
-        match role {
-            Some(role) => drop(roles.insert(name.clone(), Arc::new(role))),
-            None => drop(roles.remove(name)),
-        }
+    /// Takes over who Postern is on the nodes of one service and who says which
+    /// of them leads; nothing: the service is none any more. Called before the
+    /// service is published, or after it is gone.
+    pub fn update_service(&self, name: &ServiceName, declared: Option<&config::Service>) {
+        let store = declared.map(|declared| &declared.store).filter(|store| store.is_there());
+        set(&self.shared.stores, name, store.cloned());
+        set(&self.shared.roles, name, declared.map(|declared| declared.management.clone()));
     }
 
     /// A service with what has been seen of its nodes: whoever publishes

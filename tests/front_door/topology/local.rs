@@ -41,16 +41,18 @@ impl Local<'_> {
             let (primary, followers) = (self.with_role("primary"), self.with_role("standby"));
             self.shown()["state"] == "running"
                 && followers.len() == standbys
-                && primary.iter().any(|node| self.patroni_says(node, "/primary"))
-                && followers.iter().any(|node| self.patroni_says(node, "/sync"))
+                && primary.iter().any(|node| self.is_safe(node))
         });
         self.with_role("primary").pop().unwrap()
     }
 
-    fn patroni_says(&self, node: &str, path: &str) -> bool {
+    /// Whether a node leads, and then has a standby that has everything: while
+    /// it has none, Patroni would promote nobody else.
+    fn is_safe(&self, node: &str) -> bool {
         let address = self.rest_api(node);
-        let asked = ask(&address, &format!("GET {path} HTTP/1.0\r\n\r\n"));
-        asked == Some(200)
+        let asked = |path| ask(&address, &format!("GET {path} HTTP/1.0\r\n\r\n"));
+        let leads = asked("/primary").is_some_and(|(status, _)| status == 200);
+        leads && asked("/cluster").is_some_and(|(_, said)| said.contains("sync_standby"))
     }
 
     /// Where a node's Patroni is told to listen.
@@ -87,6 +89,17 @@ impl Local<'_> {
         let backends = stdout(&run(pgrep.args(["-P", &postmaster.to_string()])));
         all.extend(backends.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
         kill_9(&all);
+    }
+
+    /// What its nodes' Patroni said last, for a failure.
+    fn logs(&self) -> String {
+        let last = |node: &Value| {
+            let file = format!("local/{}/{}/patroni.log", self.name, node["id"].as_str().unwrap());
+            let log = fs::read_to_string(self.plane.path(&file)).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            format!("{node}:\n{}\n", lines[lines.len().saturating_sub(40)..].join("\n"))
+        };
+        self.shown()["nodes"].as_array().unwrap().iter().map(last).collect()
     }
 
     /// Writes until a write succeeds: how long that took.
@@ -159,12 +172,21 @@ fn a_local_service_with_a_standby_heals_by_itself_and_goes_without_a_trace() {
     let second = orders.settled(1);
     assert_ne!(first, second, "Patroni has promoted the standby");
 
+    // It is started again before it is over, and goes on where it stopped.
     orders.kill(&second);
     orders.heals("the death of the whole node");
     let third = orders.settled(1);
-    assert_ne!(second, third, "Patroni has promoted the standby");
+    // One that cannot be started again is over after a while.
+    let told = plane.path(&format!("local/orders/{third}/patroni.yml"));
+    let hidden = told.with_extension("hidden");
+    fs::rename(&told, &hidden).unwrap();
+    orders.kill(&third);
+    orders.heals("the death of a node that does not come back");
+    fs::rename(&hidden, &told).unwrap();
+    let fourth = orders.settled(1);
+    assert_ne!(third, fourth, "Patroni has promoted the standby");
     let written = "SELECT count(*) FROM t WHERE what ~ 'death'";
-    assert_eq!(orders.answers(written), "2", "what was acknowledged is there");
+    assert_eq!(orders.answers(written), "3", "what was acknowledged is there");
 
     let etcd = processes_with(&plane.path("local/orders/etcd/etcd.yml"));
     kill_9(&etcd);
@@ -174,12 +196,14 @@ fn a_local_service_with_a_standby_heals_by_itself_and_goes_without_a_trace() {
         now.len() == 1 && now != etcd
     });
 
+    assert_eq!(orders.settled(1), fourth, "nothing happened without etcd");
     let switched = plane.ask("POST", "/v1/services/orders/switchover", Some(&json!({})));
     assert_eq!(switched.status, 200, "{switched:?}");
-    assert_ne!(orders.settled(1), third);
+    let fifth = orders.settled(1);
+    assert_ne!(fourth, fifth, "{switched:?}\n{}", orders.logs());
     // Nobody else gives orders to Patroni.
     let order = "POST /switchover HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}";
-    assert_eq!(ask(&orders.rest_api("orders-1"), order), Some(401));
+    assert_eq!(ask(&orders.rest_api("orders-1"), order).unwrap().0, 401);
 
     let off = plane.ok(&["service", "update", "orders", "--power", "off"]);
     assert!(off.contains("sessions ended"), "{off}");
@@ -194,7 +218,7 @@ fn a_local_service_with_a_standby_heals_by_itself_and_goes_without_a_trace() {
     let orders = Local { plane: &plane, name: "orders" };
     orders.heals("the death of Postern");
     orders.settled(1);
-    assert_eq!(orders.answers(written), "4", "what was acknowledged is there");
+    assert_eq!(orders.answers(written), "5", "what was acknowledged is there");
 
     plane.ok(&["service", "delete", "orders"]);
     assert!(!exists(&plane.path("local/orders")));
@@ -202,14 +226,15 @@ fn a_local_service_with_a_standby_heals_by_itself_and_goes_without_a_trace() {
     plane.stop();
 }
 
-/// The status of an answer; none: nobody is there.
-fn ask(address: &str, question: &str) -> Option<u16> {
+/// The status of an answer, and the whole of it; none: nobody is there.
+fn ask(address: &str, question: &str) -> Option<(u16, String)> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).ok()?;
     stream.write_all(question.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer))
 }
 
 #[test]

@@ -174,6 +174,7 @@ fn several(
         },
         timings: TIMINGS,
         synchronous: true,
+        failsafe: true,
         durable: true,
         parameters: vec![
             ("max_connections".to_owned(), connections.to_string()),
