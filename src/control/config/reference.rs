@@ -30,7 +30,7 @@ pub(super) fn directory() -> Directory {
     for name in ["server.crt", "ca.crt", "other.crt", "nodes-ca.crt"] {
         directory.file(name, "", 0o644);
     }
-    for name in ["server.key", "other.key", "orders.password"] {
+    for name in ["server.key", "other.key", "orders.password", "patroni.password"] {
         directory.file(name, "secret\n", 0o600);
     }
     directory.file("plans.toml", include_str!("../../../config/plans.toml"), 0o644);
