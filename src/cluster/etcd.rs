@@ -19,7 +19,6 @@ use crate::domain::Secret;
 use super::account::Account;
 use super::error::{Doing as _, Error};
 use super::http;
-use super::manager::HaManager;
 use super::patroni::private;
 use super::program::Program;
 
@@ -37,11 +36,11 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Makes one in this directory, which takes this password from now on, or
+    /// Makes one of this program in this directory, which takes this password from now on, or
     /// anybody without one. Waits until it answers; the lock stays locked while
     /// it runs.
     pub fn create(
-        manager: &HaManager,
+        program: &Path,
         directory: &Path,
         password: Option<&Secret<String>>,
         lock: Option<File>,
@@ -52,7 +51,7 @@ impl Etcd {
         let port = super::builder::free_port();
         let file = config_file(directory);
         private(&file, &configuration(directory, port).to_string(), account)?;
-        let etcd = Self::open(manager, directory)?;
+        let etcd = Self::open(program, directory)?;
         etcd.start(lock)?;
         etcd.wait_until_ready()?;
         if let Some(password) = password {
@@ -62,12 +61,12 @@ impl Etcd {
     }
 
     /// One that was made before, and is not started.
-    pub(super) fn open(manager: &HaManager, directory: &Path) -> Result<Self, Error> {
+    pub(super) fn open(program: &Path, directory: &Path) -> Result<Self, Error> {
         let file = config_file(directory);
         let read = fs::read_to_string(&file).doing("reading", &file)?;
         let port = super::patroni::port_in(&read, &["listen-client-urls"]);
         let port = port.ok_or_else(|| Error::Unreadable { file: file.clone() })?;
-        let argv = [manager.etcd().into(), "--config-file".into(), file.into()];
+        let argv = [program.into(), "--config-file".into(), file.into()];
         let program = Program::new(argv.into(), directory, Account::for_servers()?);
         Ok(Self { port, program })
     }

@@ -167,6 +167,11 @@ impl Member {
         server::signal_each(&all, signal)
     }
 
+    /// Kills its Patroni alone; its PostgreSQL goes on.
+    pub fn kill_patroni(&self) -> Result<(), Error> {
+        self.program.signal(Signal::KILL)
+    }
+
     /// The process id of its postmaster, while it runs.
     #[must_use]
     pub fn postmaster(&self) -> Option<u32> {

@@ -129,7 +129,7 @@ impl PatroniCluster {
         }
         let password = settings.passwords.etcd.as_ref();
         let lock = Some(lock(directory)?);
-        let etcd = Etcd::create(manager, &directory.join("etcd"), password, lock)?;
+        let etcd = Etcd::create(manager.etcd(), &directory.join("etcd"), password, lock)?;
         let make = |number| Member::create(manager, directory, settings, number, etcd.port());
         let members = (1..=settings.nodes).map(make).collect::<Result<_, _>>()?;
         let cluster = Self { directory: directory.to_owned(), members, etcd };
@@ -141,7 +141,7 @@ impl PatroniCluster {
     /// Starts one that was made in this directory before, by this process or
     /// another one. Waits for nothing but the end of that one's programs.
     pub fn open(manager: &HaManager, directory: &Path) -> Result<Self, Error> {
-        let etcd = Etcd::open(manager, &directory.join("etcd"))?;
+        let etcd = Etcd::open(manager.etcd(), &directory.join("etcd"))?;
         let members = Member::all_in(manager, directory)?;
         let cluster = Self { directory: directory.to_owned(), members, etcd };
         cluster.start()?;

@@ -123,7 +123,7 @@ pub(super) fn read(section: &mut Section, service: Option<&ServiceName>) -> Stor
     if ca.is_none() && patroni.iter().chain(endpoints).any(|url| url.encrypted) {
         section.at("ca").problem("is missing; https needs it");
     }
-    let login = read_login(section);
+    let login = read_login(section).filter(|_| !patroni.is_empty());
     Store { patroni, login, etcd, ca: ca.map(|file| file.0) }
 }
 

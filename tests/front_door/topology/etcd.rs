@@ -1,65 +1,45 @@
 //! A real etcd with the leader key, which the tests move by hand as Patroni
 //! does.
 
-use super::process::Process;
+use std::path::Path;
+
+use postern::cluster::{self, Installations};
+use rustix::process::Signal;
+
 use super::*;
-use crate::stage::{free_ports, start_server};
-use postern::cluster::Installations;
+use crate::stage::start_server;
 
 const SOON: Duration = Duration::from_secs(10);
 
 /// An etcd of one member.
 pub(super) struct Etcd {
-    pub(super) port: u16,
-    process: Option<Process>,
-    peer: u16,
-    directory: tempfile::TempDir,
+    etcd: cluster::Etcd,
+    // Gone behind the program that works in it.
+    _directory: tempfile::TempDir,
 }
 
 impl Etcd {
     pub(super) fn start() -> Self {
-        let [port, peer] = free_ports();
         let directory = tempfile::tempdir().unwrap();
-        let mut etcd = Self { port, process: None, peer, directory };
-        etcd.run();
-        etcd
+        let etcd = cluster::Etcd::create(Path::new("/usr/bin/etcd"), directory.path(), None, None);
+        let etcd = etcd.expect("etcd: run scripts/install test");
+        Self { etcd, _directory: directory }
     }
 
-    pub(super) fn run(&mut self) {
-        let client = format!("http://127.0.0.1:{}", self.port);
-        let peer = format!("http://127.0.0.1:{}", self.peer);
-        let data = self.directory.path().join("data").display().to_string();
-        let arguments = [
-            "etcd",
-            "--data-dir",
-            &data,
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-            "--initial-cluster",
-            &format!("default={peer}"),
-        ];
-        let log = self.directory.path().join("log");
-        self.process = Some(Process::start(&arguments, None, &log));
-        within(SOON, "etcd serves", || self.try_ctl(&["endpoint", "health"]).is_ok());
+    fn run(&self) {
+        self.etcd.start(None).unwrap();
+        self.etcd.wait_until_ready().unwrap();
     }
 
-    pub(super) fn kill(&mut self) {
-        self.process = None;
-    }
-
-    pub(super) fn process(&self) -> &Process {
-        self.process.as_ref().unwrap()
+    fn signal(&self, signal: Signal) {
+        self.etcd.signal(signal).unwrap();
     }
 
     fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         let mut etcdctl = std::process::Command::new("etcdctl");
-        etcdctl.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://127.0.0.1:{}", self.port));
+        etcdctl
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints=http://127.0.0.1:{}", self.etcd.port()));
         let output = etcdctl.args(arguments).output().expect("etcdctl: run scripts/install test");
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -67,7 +47,7 @@ impl Etcd {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    pub(super) fn ctl(&self, arguments: &[&str]) -> String {
+    fn ctl(&self, arguments: &[&str]) -> String {
         self.try_ctl(arguments).unwrap()
     }
 
@@ -87,14 +67,14 @@ impl Etcd {
     fn topology(&self) -> String {
         format!(
             "topology.etcd = {{ endpoints = [\"http://127.0.0.1:1\", \"http://127.0.0.1:{}\"], scope = \"main\" }}",
-            self.port
+            self.etcd.port()
         )
     }
 }
 
 #[test]
 fn e02_e04_the_leader_key_is_followed_once_its_holder_takes_writes() {
-    let mut etcd = Etcd::start();
+    let etcd = Etcd::start();
     let one = start_server(Installations::find().unwrap().postgresql().unwrap());
     let two = one.standby().unwrap();
     let stage = stage(&[&one, &two], &etcd.topology());
@@ -119,7 +99,7 @@ fn e02_e04_the_leader_key_is_followed_once_its_holder_takes_writes() {
     etcd.ctl(&["del", "/service/main/leader"]);
     std::thread::sleep(Duration::from_millis(500));
     assert!(stage.leads_to(&two));
-    etcd.kill();
+    etcd.signal(Signal::KILL);
     std::thread::sleep(Duration::from_millis(1_500));
     assert!(stage.leads_to(&two));
     assert_eq!(server_port(&stage), two.port().to_string());
@@ -143,10 +123,10 @@ fn a_frozen_etcd_is_left_and_the_leader_key_found_again() {
     etcd.put_member("n1", &one);
     etcd.put_leader("n1");
     within(SOON, "one leads", || stage.leads_to(&one));
-    etcd.process().signal("STOP");
+    etcd.signal(Signal::STOP);
     std::thread::sleep(Duration::from_secs(3));
     assert!(stage.leads_to(&one));
-    etcd.process().signal("CONT");
+    etcd.signal(Signal::CONT);
     etcd.put_leader("stranger");
     within(SOON, "the key is seen again", || stage.primary().is_err());
 }

@@ -4,133 +4,87 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use postern::cluster::{Installation, Installations};
+use postern::cluster::{
+    HaManager, Installations, Member, Passwords, PatroniCluster, PatroniSettings, Timings,
+};
 use postern::control::api::client::{ApiClient, ClientError, Target};
 use postern::control::api::model::DrillOrder;
 use postern::control::drill::Drilled;
 use postern::control::management::node_sql;
+use postern::domain::Secret;
+use rustix::process::Signal;
 
-use super::etcd::Etcd;
 use super::process::Process;
 use super::*;
-use crate::stage::{
-    MANAGEMENT, MANAGEMENT_PASSWORD, PASSWORD, free_ports, http_get, write_private,
-};
+use crate::stage::{MANAGEMENT, MANAGEMENT_PASSWORD, PASSWORD, http_get, write_private};
 
 const NODES: usize = 3;
 const SUPERUSER: &str = "superuser-secret";
 
-/// How fast Patroni notices, in seconds.
-#[derive(Clone, Copy)]
-struct Timings {
-    ttl: u32,
-    loop_wait: u32,
-    retry_timeout: u32,
-}
-
 const SHORT: Timings = Timings { ttl: 6, loop_wait: 1, retry_timeout: 2 };
 const DEFAULT: Timings = Timings { ttl: 30, loop_wait: 10, retry_timeout: 10 };
 
-struct Node {
-    name: String,
-    port: u16,
-    rest: u16,
-    process: Option<Process>,
-}
-
 struct Patroni {
-    etcd: Etcd,
-    nodes: Vec<Node>,
-    installation: Installation,
-    user: Option<&'static str>,
-    timings: Timings,
+    cluster: PatroniCluster,
     synchronous: bool,
     directory: tempfile::TempDir,
 }
 
 impl Patroni {
     fn start(timings: Timings, synchronous: bool) -> Self {
-        let node = |n| {
-            let [port, rest] = free_ports();
-            Node { name: format!("n{n}"), port, rest, process: None }
-        };
-        let is_root = std::fs::metadata("/proc/self").unwrap();
-        let is_root = std::os::unix::fs::MetadataExt::uid(&is_root) == 0;
-        let mut patroni = Self {
-            etcd: Etcd::start(),
-            nodes: (0..NODES).map(node).collect(),
+        let directory = tempfile::tempdir().unwrap();
+        let password = || Secret::new(SUPERUSER.to_owned());
+        let settings = PatroniSettings {
             installation: Installations::find().unwrap().postgresql().unwrap().clone(),
-            user: is_root.then_some("postgres"),
+            name: "main".to_owned(),
+            nodes: u32::try_from(NODES).unwrap(),
+            passwords: Passwords {
+                superuser: password(),
+                replication: password(),
+                rest_api: None,
+                etcd: None,
+            },
+            tls: None,
             timings,
             synchronous,
-            directory: tempfile::tempdir().unwrap(),
+            failsafe: false,
+            durable: false,
+            parameters: [("max_connections", "300"), ("log_connections", "on")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
         };
-        patroni.give(patroni.directory.path().to_owned());
-        (0..NODES).for_each(|n| patroni.run(n));
-        within(Duration::from_secs(120), "a leader and two standbys", || {
-            patroni.leader().is_some() && patroni.streaming() == NODES - 1
-        });
+        let manager = HaManager::find().unwrap();
+        let cluster = PatroniCluster::create(&manager, directory.path(), &settings).unwrap();
+        let patroni = Self { cluster, synchronous, directory };
+        patroni.settle();
         patroni.make_roles();
         patroni
     }
 
-    fn give(&self, path: PathBuf) {
-        if let Some(user) = self.user {
-            let id = |flag: &str| {
-                let output = Command::new("id").args([flag, user]).output().unwrap();
-                String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
-            };
-            chown(path, Some(id("-u")), Some(id("-g"))).unwrap();
-        }
+    fn member(&self, n: usize) -> &Member {
+        &self.cluster.members()[n]
+    }
+
+    fn port(&self, n: usize) -> u16 {
+        self.member(n).address().port()
     }
 
     /// Starts a node's Patroni, which starts its PostgreSQL.
-    fn run(&mut self, n: usize) {
-        let config = self.path(&format!("{}.yml", self.nodes[n].name));
-        std::fs::write(&config, self.configuration(&self.nodes[n])).unwrap();
-        self.give(config.clone());
-        let log = self.path(&format!("{}.log", self.nodes[n].name));
-        let arguments = ["patroni", config.to_str().unwrap()];
-        self.nodes[n].process = Some(Process::start(&arguments, self.user, &log));
+    fn run(&self, n: usize) {
+        self.member(n).start(self.cluster.etcd()).unwrap();
+    }
+
+    /// The processes of a node, its postmaster and backends included.
+    fn signal(&self, n: usize, signal: Signal) {
+        self.member(n).signal(signal).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
-    }
-
-    fn configuration(&self, node: &Node) -> String {
-        let Timings { ttl, loop_wait, retry_timeout } = self.timings;
-        let Node { name, port, rest, .. } = node;
-        let directory = self.directory.path().display();
-        let mut hba = String::new();
-        for database in ["all", "replication"] {
-            let _ = writeln!(hba, "  - host {database} all 127.0.0.1/32 scram-sha-256");
-            let _ = writeln!(hba, "  - local {database} all scram-sha-256");
-        }
-        format!(
-            "scope: main\nname: {name}\n\
-             restapi:\n  listen: 127.0.0.1:{rest}\n  connect_address: 127.0.0.1:{rest}\n\
-             etcd3:\n  host: 127.0.0.1:{etcd}\n\
-             bootstrap:\n  dcs:\n    ttl: {ttl}\n    loop_wait: {loop_wait}\n    \
-             retry_timeout: {retry_timeout}\n    synchronous_mode: {synchronous}\n    \
-             postgresql:\n      use_pg_rewind: true\n      parameters:\n        wal_log_hints: 'on'\n        max_connections: 300\n  \
-             initdb:\n  - encoding: UTF8\n  - data-checksums\n  - auth: scram-sha-256\n\
-             postgresql:\n  listen: 127.0.0.1:{port}\n  connect_address: 127.0.0.1:{port}\n  \
-             data_dir: {directory}/{name}\n  bin_dir: {bin}\n  pgpass: {directory}/{name}.pgpass\n  \
-             authentication:\n    superuser: {{username: postgres, password: {SUPERUSER}}}\n    \
-             replication: {{username: replicator, password: {SUPERUSER}}}\n    \
-             rewind: {{username: rewinder, password: {SUPERUSER}}}\n  \
-             parameters:\n    unix_socket_directories: {directory}\n    password_encryption: scram-sha-256\n    log_connections: 'on'\n    fsync: 'off'\n  \
-             pg_hba:\n{hba}",
-            etcd = self.etcd.port,
-            synchronous = self.synchronous,
-            bin = self.installation.bin_dir().display(),
-        )
     }
 
     fn make_roles(&self) {
@@ -146,7 +100,7 @@ impl Patroni {
     }
 
     fn psql(&self, n: usize, database: &str, sql: &str) -> Option<String> {
-        let port = self.nodes[n].port;
+        let port = self.port(n);
         let uri = format!(
             "postgresql://postgres:{SUPERUSER}@127.0.0.1:{port}/{database}?connect_timeout=2"
         );
@@ -164,17 +118,14 @@ impl Patroni {
     }
 
     fn is_frozen(&self, n: usize) -> bool {
-        let pid =
-            std::fs::read_to_string(self.path(&format!("{}/postmaster.pid", self.nodes[n].name)));
-        let pid = pid.unwrap_or_default();
-        let pid = pid.lines().next().unwrap_or_default();
+        let Some(pid) = self.member(n).postmaster() else { return false };
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.contains(") T ")
     }
 
     /// Somebody who reads the table on this node for half a minute.
     fn reader(&self, n: usize) -> Process {
-        let port = self.nodes[n].port;
+        let port = self.port(n);
         let uri = format!("postgresql://postgres:{SUPERUSER}@127.0.0.1:{port}/app");
         let sql = "BEGIN; SELECT FROM t; SELECT pg_sleep(30)";
         let log = self.path(&format!("reader-{n}.log"));
@@ -189,7 +140,7 @@ impl Patroni {
     fn streaming(&self) -> usize {
         // A base backup that is being made streams, too.
         let sql = "SELECT count(*) FROM pg_stat_replication \
-                   WHERE state = 'streaming' AND application_name ~ '^n[0-9]$'";
+                   WHERE state = 'streaming' AND application_name ~ '^main-[0-9]$'";
         let count = self.leader().and_then(|leader| self.psql(leader, "postgres", sql));
         count.and_then(|count| count.parse().ok()).unwrap_or_default()
     }
@@ -203,10 +154,10 @@ impl Patroni {
     /// A Postern that asks etcd who leads, or Patroni's members; these are asked
     /// for switchovers in any case.
     fn stage(&self, by_etcd: bool) -> Stage {
-        let nodes: Vec<_> =
-            self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let members = self.cluster.members();
+        let nodes: Vec<_> = members.iter().map(|node| node.address().to_string()).collect();
         let members: Vec<_> =
-            self.nodes.iter().map(|node| format!("\"http://127.0.0.1:{}\"", node.rest)).collect();
+            members.iter().map(|node| format!("\"http://{}\"", node.rest_api())).collect();
         let canary = self.path("canary.password");
         write_private(&canary, PASSWORD);
         let mut service = format!(
@@ -215,7 +166,7 @@ impl Patroni {
             members.join(", ")
         );
         if by_etcd {
-            let endpoint = format!("http://127.0.0.1:{}", self.etcd.port);
+            let endpoint = format!("http://127.0.0.1:{}", self.cluster.etcd().port());
             let _ = write!(
                 service,
                 "\ntopology.etcd = {{ endpoints = [\"{endpoint}\"], scope = \"main\" }}"
@@ -233,61 +184,27 @@ impl Patroni {
 
     /// What the members say, for a failure.
     fn described(&self) -> String {
-        let said = |node: &Node| {
-            let cluster = http_get(node.rest, "/cluster");
-            let log = std::fs::read_to_string(self.path(&format!("{}.log", node.name)));
+        let said = |node: &Member| {
+            let cluster = http_get(node.rest_api().port(), "/cluster");
+            let log = std::fs::read_to_string(node.directory().join("patroni.log"));
             let log = log.unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(30)..].join("\n");
-            format!("{} says {cluster}, and its log:\n{last}\n", node.name)
+            format!("{} says {cluster}, and its log:\n{last}\n", node.name())
         };
-        self.nodes.iter().map(said).collect()
+        self.cluster.members().iter().map(said).collect()
     }
 
     fn followed(&self, stage: &Stage) -> bool {
         let Some(leader) = self.leader() else { return false };
-        let address = format!("127.0.0.1:{}", self.nodes[leader].port);
+        let address = self.member(leader).address().to_string();
         stage.primary().is_ok_and(|node| node.address.to_string() == address)
     }
 
     /// How often clients have come to this node.
     fn logins(&self, n: usize) -> usize {
-        let log = std::fs::read_to_string(self.path(&format!("{}.log", self.nodes[n].name)));
+        let log = std::fs::read_to_string(self.member(n).directory().join("log"));
         log.unwrap_or_default().matches("connection authorized: user=app").count()
-    }
-}
-
-impl Drop for Patroni {
-    fn drop(&mut self) {
-        for node in &mut self.nodes {
-            if let Some(process) = node.process.take() {
-                process.signal("CONT");
-                drop(process);
-            }
-            // The postmaster is no child of Patroni.
-            let file = self.directory.path().join(&node.name).join("postmaster.pid");
-            let pid = std::fs::read_to_string(file).unwrap_or_default();
-            if let Some(pid) = pid.lines().next() {
-                let _ = Command::new("kill").args(["-s", "QUIT", pid]).output();
-            }
-        }
-    }
-}
-
-impl Patroni {
-    /// The processes of a node, its postmaster and backends included.
-    fn signal(&self, n: usize, signal: &str) {
-        let file = self.path(&format!("{}/postmaster.pid", self.nodes[n].name));
-        let pid = std::fs::read_to_string(file).unwrap();
-        let pid = pid.lines().next().unwrap().to_owned();
-        let backends = Command::new("pgrep").args(["-P", &pid]).output().unwrap().stdout;
-        let backends = String::from_utf8(backends).unwrap();
-        if let Some(process) = &self.nodes[n].process {
-            process.signal(signal);
-        }
-        let mut kill = Command::new("kill");
-        kill.args(["-s", signal, &pid]).args(backends.split_whitespace());
-        let _ = kill.output();
     }
 }
 
@@ -361,7 +278,7 @@ fn lost(patroni: &Patroni, written: &Written) -> usize {
 }
 
 /// One trouble, and what became of a client's writes.
-fn through(patroni: &mut Patroni, stage: &Stage, what: &str, trouble: impl FnOnce(&mut Patroni)) {
+fn through(patroni: &Patroni, stage: &Stage, what: &str, trouble: impl FnOnce(&Patroni)) {
     let leader = patroni.leader().unwrap();
     patroni.psql(leader, "app", "TRUNCATE t").unwrap();
     let writer = Writer::start(stage);
@@ -418,7 +335,7 @@ fn refused_drill(patroni: &Patroni, stage: &Stage) {
 }
 
 fn scenario(by_etcd: bool, timings: Timings, synchronous: bool) {
-    let mut patroni = Patroni::start(timings, synchronous);
+    let patroni = Patroni::start(timings, synchronous);
     let stage = patroni.stage(by_etcd);
     within(Duration::from_secs(20), "Patroni's leader", || patroni.followed(&stage));
     within(Duration::from_secs(20), "two standbys", || stage.topology().standbys.len() == 2);
@@ -427,9 +344,9 @@ fn scenario(by_etcd: bool, timings: Timings, synchronous: bool) {
     drill(&patroni, &stage);
     patroni.settle();
 
-    through(&mut patroni, &stage, "switchover", |patroni| {
+    through(&patroni, &stage, "switchover", |patroni| {
         let leader = patroni.leader().unwrap();
-        let config = patroni.path(&format!("{}.yml", patroni.nodes[leader].name));
+        let config = patroni.member(leader).directory().join("patroni.yml");
         let mut patronictl = Command::new("patronictl");
         patronictl.arg("-c").arg(config).args(["switchover", "main", "--force"]);
         let output = patronictl.output().unwrap();
@@ -441,33 +358,33 @@ fn scenario(by_etcd: bool, timings: Timings, synchronous: bool) {
     patroni.settle();
 
     let mut crashed = 0;
-    through(&mut patroni, &stage, "crash", |patroni| {
+    through(&patroni, &stage, "crash", |patroni| {
         crashed = patroni.leader().unwrap();
-        patroni.signal(crashed, "KILL");
-        patroni.nodes[crashed].process = None;
+        patroni.signal(crashed, Signal::KILL);
     });
     patroni.run(crashed);
     patroni.settle();
 
-    through(&mut patroni, &stage, "an outage of etcd", |patroni| {
-        patroni.etcd.kill();
+    through(&patroni, &stage, "an outage of etcd", |patroni| {
+        let etcd = patroni.cluster.etcd();
+        etcd.signal(Signal::KILL).unwrap();
         within(Duration::from_secs(120), "Patroni demotes", || patroni.leader().is_none());
         within(Duration::from_secs(10), "nobody leads", || stage.primary().is_err());
-        patroni.etcd.run();
+        etcd.start(None).unwrap();
     });
     patroni.settle();
 
     let mut frozen = 0;
-    through(&mut patroni, &stage, "a frozen primary", |patroni| {
+    through(&patroni, &stage, "a frozen primary", |patroni| {
         frozen = patroni.leader().unwrap();
-        patroni.signal(frozen, "STOP");
+        patroni.signal(frozen, Signal::STOP);
     });
     let before = patroni.logins(frozen);
     // Without a watchdog Patroni may take the key back when it thaws, as 3.0.2
     // was seen to do, and lead the others back to the older timeline. Here it
     // is the server alone that comes back, with nobody to tell it anything.
-    patroni.nodes[frozen].process = None;
-    patroni.signal(frozen, "CONT");
+    patroni.member(frozen).kill_patroni().unwrap();
+    patroni.signal(frozen, Signal::CONT);
     for _ in 0..40 {
         // While the old one still takes itself for the primary.
         let written = psql(&stage.plain_uri(""), "INSERT INTO t VALUES (0)");
