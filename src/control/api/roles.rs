@@ -117,9 +117,7 @@ pub(super) async fn create(
         });
         written.await?;
         steps::role(&session, &body.name, &password).await.map_err(|error| sql_problem(&error))?;
-        let live = api.known(&name)?;
-        api.management.begin_rotation(&live, &body.name, None);
-        api.management.end_rotation(&live, &body.name, true);
+        api.management.replace_role(&api.known(&name)?, &body.name);
     }
     let role = earlier.unwrap_or(body.name);
     let (version, made) = api.role(&name, &role).await?;
@@ -144,6 +142,7 @@ pub(super) async fn remove(
     let session = primary(&api, &service, &service.database).await?;
     let dropped = steps::drop_role(&session, &role, &service.admin_role).await;
     dropped.map_err(|error| sql_problem(&error))?;
+    api.management.replace_role(&api.known(&name)?, &role);
     let audit = Audit {
         actor: permit.caller.name,
         action: "role.delete".to_owned(),

@@ -204,14 +204,26 @@ impl Management {
         }
     }
 
-    /// A role's password was changed from here, if the node was told: what is
-    /// known of it counts no more, and the next login asks the node.
+    /// A role's password was changed from here, if the node was told.
     pub fn end_rotation(&self, service: &ServiceName, role: &str, told: bool) {
+        self.outdate(service, role);
+        // Last, so that no answer from before the change has the last word.
+        self.shared.common.rotations.settle(service, role, told);
+    }
+
+    /// Forgets a role's verifier, because it was changed from here: the next
+    /// login asks the node.
+    fn outdate(&self, service: &ServiceName, role: &str) {
         if let Some(watch) = self.shared.watch(service) {
             watch.verifiers().outdated(role, Instant::now());
         }
-        // Last, so that no answer from before the change has the last word.
-        self.shared.common.rotations.settle(service, role, told);
+    }
+
+    /// A role was made or dropped from here: whatever was known of one of its
+    /// name counts no more.
+    pub fn replace_role(&self, service: &ServiceName, role: &str) {
+        self.shared.common.rotations.forget(service, role);
+        self.outdate(service, role);
     }
 
     /// Goes on with the grace time of a rotation that an earlier process made.

@@ -11,7 +11,7 @@
 //! where the server was never told or a failover has lost it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use super::service::lock;
@@ -55,7 +55,7 @@ impl Rotations {
     }
 
     fn put(&self, service: &ServiceName, role: &str, entry: Entry) {
-        let mut services = self.of_live(SystemTime::now());
+        let mut services = lock(&self.0);
         services.entry(service.clone()).or_default().insert(role.into(), entry);
     }
 
@@ -121,25 +121,19 @@ impl Rotations {
         }
     }
 
+    /// Looks at a rotation whose time has not passed; one whose has is dropped.
     fn live<T>(
         &self,
         service: &ServiceName,
         role: &str,
         look: impl FnOnce(&Entry) -> T,
     ) -> Option<T> {
-        let services = lock(&self.0);
-        let entry = services.get(service)?.get(role)?;
-        (!entry.rotation.is_over(SystemTime::now())).then(|| look(entry))
-    }
-
-    /// Without those whose time has passed.
-    fn of_live(&self, now: SystemTime) -> MutexGuard<'_, HashMap<ServiceName, OfService>> {
         let mut services = lock(&self.0);
-        services.retain(|_, roles| {
-            roles.retain(|_, entry| !entry.rotation.is_over(now));
-            !roles.is_empty()
-        });
-        services
+        let roles = services.get_mut(service)?;
+        if roles.get(role)?.rotation.is_over(SystemTime::now()) {
+            roles.remove(role);
+        }
+        roles.get(role).map(look)
     }
 }
 
@@ -220,7 +214,6 @@ mod tests {
         rotations.begin(&orders, "app", rotation(0));
         rotations.settle(&orders, "app", true);
         assert!(!widened(&rotations) && !leads_over(&rotations));
-        rotations.restore(&orders, "other", rotation(60));
-        assert_eq!(lock(&rotations.0)[&orders].len(), 1, "what is over was dropped");
+        assert!(lock(&rotations.0)[&orders].is_empty(), "what is over was dropped");
     }
 }

@@ -55,6 +55,7 @@ pub(in crate::control::api) async fn rotate(
     to_its_end(async move {
         let turn = api.turns.take(format!("{name}/{role}"));
         let _turn = turn.ok_or_else(|| Problem::conflict("Its password is being changed now."))?;
+        let live = api.known(&name)?;
         let session = primary(&api, &service, "postgres").await?;
         let password = random_password();
         let until = end_of_grace(order.grace);
@@ -66,7 +67,6 @@ pub(in crate::control::api) async fn rotate(
             Some(rotation) => rotation.verifier().to_text(),
             None => scram_verifier(&password),
         };
-        let live = api.known(&name)?;
         api.management.begin_rotation(&live, &role, rotation);
         let told = steps::set_verifier(&session, &role, &verifier).await;
         api.management.end_rotation(&live, &role, told.is_ok());
