@@ -27,6 +27,7 @@ mod operation;
 mod ownership;
 mod platform;
 mod pooling;
+mod prepared;
 mod refusals;
 mod relay;
 mod reuse;
