@@ -139,10 +139,11 @@ pub(super) async fn remove(
     if role == service.admin_role {
         return Err(Problem::conflict("The admin role goes with its service."));
     }
+    let live = api.known(&name)?;
     let session = primary(&api, &service, &service.database).await?;
     let dropped = steps::drop_role(&session, &role, &service.admin_role).await;
     dropped.map_err(|error| sql_problem(&error))?;
-    api.management.replace_role(&api.known(&name)?, &role);
+    api.management.replace_role(&live, &role);
     let audit = Audit {
         actor: permit.caller.name,
         action: "role.delete".to_owned(),

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::ControlPlane;
 use super::control_plane::node;
 use super::live::{connect, runtime};
-use crate::stage::{certificates, eventually, psql, stdout};
+use crate::stage::{certificates, eventually, psql};
 
 /// A service with the role `app`, and the role's first password.
 struct Rotated {
@@ -130,6 +130,19 @@ fn a_password_set_in_sql_ends_the_grace_time() {
     eventually("nobody to get in", || {
         rotated.is_refused("by%20hand") && rotated.is_refused(&fifth)
     });
+}
+
+#[test]
+fn a_dropped_role_is_refused_at_once_and_one_made_anew_has_one_password() {
+    let rotated = Rotated::start();
+    let second = rotated.rotate("10m");
+    assert!(rotated.works(&rotated.first) && rotated.works(&second));
+    rotated.plane.ok(&["role", "delete", "orders", "app"]);
+    assert!(rotated.is_refused(&rotated.first) && rotated.is_refused(&second));
+    assert_eq!(rotated.refused_on_the_server(), 0, "nobody gets past what was known before");
+    let third = rotated.plane.ok(&["role", "create", "orders", "app"]);
+    assert!(rotated.works(&third));
+    assert!(rotated.is_refused(&rotated.first) && rotated.is_refused(&second));
 }
 
 #[test]
@@ -278,5 +291,4 @@ fn a_grace_time_is_whole_seconds_up_to_a_week() {
     let operation = &document["paths"]["/v1/services/{name}/roles/{role}/rotate"]["post"];
     assert!(operation["requestBody"]["content"]["application/json"].is_object(), "{operation}");
     assert_ne!(operation["requestBody"]["required"], json!(true));
-    println!("{}", stdout(&rotated.plane.run(&["role", "list", "orders"])));
 }
