@@ -20,7 +20,9 @@ use super::{Departure, FrontDoor};
 use crate::auth::client::Keys;
 use crate::directory::{Node, Seat, Service};
 use crate::domain::refusal::{PlanUse, ServerLoginFailure, Unavailable};
-use crate::domain::{Access, ClientAddress, Endpoint, NodeAddress, NodeTls, PoolMode, Refusal};
+use crate::domain::{
+    Access, ClientAddress, Endpoint, NodeAddress, NodeTls, PoolMode, Refusal, SqlState,
+};
 use crate::pool::ledger::{Counts, PoolId};
 use crate::pool::server::{Credentials, OpenError, ServerConnection};
 use crate::pool::slots::Grant;
@@ -30,8 +32,6 @@ use crate::upstream::{LoggedIn, LoginFailure};
 
 /// Between two attempts on a node that does not take logins.
 const RETRY: Duration = Duration::from_millis(100);
-/// `invalid_password`.
-const WRONG_PASSWORD: &str = "28P01";
 
 /// Who attempts, and as whom.
 pub struct Attempt<'a> {
@@ -280,7 +280,7 @@ impl Attempt<'_> {
     /// replaced, with a grace time, since they were chosen.
     fn is_outdated(&self, sqlstate: &str, keys: &Arc<Keys>) -> bool {
         let verifiers = &self.door.verifiers;
-        sqlstate == WRONG_PASSWORD
+        sqlstate == SqlState::INVALID_PASSWORD.as_str()
             && (!Arc::ptr_eq(keys, &self.keys_now())
                 || verifiers.is_rotating(&self.endpoint.service, &self.role()))
     }
@@ -307,7 +307,8 @@ impl Attempt<'_> {
                     evidence();
                     return Failure::Passing(answered);
                 }
-                if matches!(sqlstate.as_str(), WRONG_PASSWORD | "28000") {
+                let of_the_role = [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION];
+                if of_the_role.iter().any(|state| state.as_str() == sqlstate) {
                     // The verifier may have changed since it was looked up.
                     self.door.verifiers.doubt(&node.service, &self.role());
                 }

@@ -28,6 +28,7 @@ mod databases;
 pub mod dates;
 pub mod functions;
 pub mod lexer;
+mod literals;
 pub mod look;
 mod parameters;
 mod prefilter;

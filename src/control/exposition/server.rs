@@ -2,6 +2,7 @@
 //! writes.
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ async fn metrics(State(builder): State<Builder>) -> Response {
     match builder.page().await {
         Some(Ok(text)) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Some(Err(error)) => failed(&error),
-        None => failed(&"nobody builds it any more"),
+        None => failed(&"whoever was building it has stopped"),
     }
 }
 
@@ -56,7 +57,10 @@ impl Builder {
         let (orders, mut ordered) = mpsc::channel::<oneshot::Sender<Page>>(BOUNDS.connections);
         let build = move || {
             while let Some(order) = ordered.blocking_recv() {
-                let _ = order.send(exposition.text());
+                // A page that cannot be built is an error for who asked for it,
+                // and nobody else.
+                let page = catch_unwind(AssertUnwindSafe(|| exposition.text()));
+                let _ = page.map(|page| order.send(page));
             }
         };
         let thread = std::thread::Builder::new().name("metrics".to_owned());

@@ -162,17 +162,22 @@ impl Waiting {
     /// wait as a future instead: a slot was granted, which has to be made a
     /// connection, or it takes so long that deadlines should be watched.
     pub fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<PooledServer>>> {
-        let mut granted = self.cell.take_connection();
-        if granted.is_none() {
-            self.cell.waker.register(cx.waker());
-            granted = self.cell.take_connection();
-        }
-        if let Some(server) = granted {
-            self.served = true;
+        if let Some(server) = self.granted(cx, WaitCell::take_connection) {
             return Poll::Ready(Some(server));
         }
         let slow = self.cell.holds_a_slot() || self.cell.overdue.load(Ordering::Relaxed);
         if slow { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// What was granted, or a word as soon as something is. Who has been served
+    /// leaves no waker in a cell that is used again.
+    fn granted<T>(&mut self, cx: &Context<'_>, take: fn(&WaitCell) -> Option<T>) -> Option<T> {
+        let granted = take(&self.cell).or_else(|| {
+            self.cell.waker.register(cx.waker());
+            take(&self.cell)
+        });
+        self.served |= granted.is_some();
+        granted
     }
 }
 
@@ -180,14 +185,7 @@ impl Future for Waiting {
     type Output = Grant;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Grant> {
-        self.cell.waker.register(cx.waker());
-        match self.cell.take() {
-            Some(grant) => {
-                self.served = true;
-                Poll::Ready(grant)
-            }
-            None => Poll::Pending,
-        }
+        self.granted(cx, WaitCell::take).map_or(Poll::Pending, Poll::Ready)
     }
 }
 

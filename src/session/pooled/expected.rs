@@ -79,6 +79,22 @@ pub enum Owed {
     Error(Box<Answer>),
 }
 
+impl Owed {
+    /// `ParseComplete` for what Postern prepares for a moment: the client hears
+    /// nothing, and no list changes.
+    pub const PARSED_ASIDE: Self =
+        Self::Parsed { reply: Reply::Swallow, on_server: None, named: None, unnamed: false };
+
+    /// `CloseComplete` for the same.
+    pub const CLOSED_ASIDE: Self = Self::Closed {
+        reply: Reply::Swallow,
+        from_server: None,
+        named: None,
+        forgotten: None,
+        unnamed: false,
+    };
+}
+
 #[derive(Debug)]
 struct Entry {
     group: u64,

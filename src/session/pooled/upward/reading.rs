@@ -8,22 +8,21 @@
 use bytes::BytesMut;
 
 use super::TRIAL;
-use crate::session::pooled::expected::{Owed, Reply};
+use crate::session::pooled::expected::Owed;
 use crate::session::pooled::pending::Exchange;
 use crate::state::reports::Reports;
-use crate::state::statements::Statement;
 use crate::wire::request::{put_bind, put_close, put_close_portal, put_execute, put_parse};
 
-/// Puts the Parse that `parse` makes between what it needs to be read as this
-/// statement was first.
-pub(super) fn read_as_before(
-    statement: &Statement,
+/// Puts the Parse that `parse` makes between what it needs to be read by these
+/// settings; none: by those of the moment.
+pub(super) fn read_by(
+    then: Option<&Reports>,
     exchange: &mut Exchange<'_>,
     out: &mut BytesMut,
     parse: impl FnOnce(&mut Exchange<'_>, &mut BytesMut),
 ) {
+    let Some(then) = then else { return parse(exchange, out) };
     let now = exchange.client.reports.clone();
-    let Some(then) = statement.read_by(&now) else { return parse(exchange, out) };
     set(then, &now, exchange, out);
     parse(exchange, out);
     set(&now, then, exchange, out);
@@ -49,12 +48,9 @@ fn set(wanted: &Reports, now: &Reports, exchange: &mut Exchange<'_>, out: &mut B
 /// The server owes an answer to this message, of which the client hears
 /// nothing.
 fn owe(kind: u8, exchange: &mut Exchange<'_>) {
-    let reply = Reply::Swallow;
     let owed = match kind {
-        b'P' => Owed::Parsed { reply, on_server: None, named: None, unnamed: false },
-        b'C' => {
-            Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: false }
-        }
+        b'P' => Owed::PARSED_ASIDE,
+        b'C' => Owed::CLOSED_ASIDE,
         _ => Owed::Aside { number: exchange.conversation.next_batched() },
     };
     exchange.expected.push(exchange.conversation.group(), owed);

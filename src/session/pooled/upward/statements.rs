@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::failing::{already_exists, fail, too_many_statements};
-use super::reading::read_as_before;
+use super::reading::read_by;
 use super::run::Run;
 use super::sequences::forget_sequences;
 use super::texts::{Moment, make_all_real};
@@ -135,16 +135,13 @@ fn try_to_parse(
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
 ) {
-    let (out, group, reply) = (run.insert(), exchange.conversation.group(), Reply::Swallow);
+    let (out, group) = (run.insert(), exchange.conversation.group());
     put_parse(out, name, &statement.definition);
     exchange.conversation.from_client(b'P');
-    let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: false };
-    exchange.expected.push(group, owed);
+    exchange.expected.push(group, Owed::PARSED_ASIDE);
     put_close(out, name);
     exchange.conversation.from_client(b'C');
-    let owed =
-        Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: false };
-    exchange.expected.push(group, owed);
+    exchange.expected.push(group, Owed::CLOSED_ASIDE);
 }
 
 /// Prepares a statement under its shared name, in the place of another if the
@@ -171,7 +168,8 @@ pub(super) fn prepare_on_server(
         exchange.expected.push(group, owed);
     }
     exchange.statements.insert(id);
-    read_as_before(statement, exchange, out, |exchange, out| {
+    let then = statement.read_by(&exchange.client.reports);
+    read_by(then, exchange, out, |exchange, out| {
         put_parse(out, shared_name(&id).as_bytes(), &statement.definition);
         exchange.conversation.from_client(b'P');
         let on_server = Some(id);
@@ -220,7 +218,8 @@ pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     exchange.statements.unnamed = own;
     let reply = Reply::Swallow;
     if let Some(statement) = exchange.client.statements.unnamed.clone() {
-        read_as_before(&statement, exchange, out, |exchange, out| {
+        let then = statement.read_by(&exchange.client.reports);
+        read_by(then, exchange, out, |exchange, out| {
             put_parse(out, b"", &statement.definition);
             exchange.conversation.from_client(b'P');
             let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: true };

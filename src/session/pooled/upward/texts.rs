@@ -5,15 +5,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::executing::execute;
 use super::failing::fail;
-use super::reading::read_as_before;
+use super::reading::read_by;
 use super::run::Run;
 use super::sequences::forget_sequences;
 use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
-use crate::session::pooled::expected::{Expected, Owed, Reply};
+use crate::session::pooled::expected::{Expected, Owed};
 use crate::session::pooled::pending::Exchange;
 use crate::state::reports::Reports;
-use crate::state::statements::{Meaning, Statement};
 use crate::state::{Discard, Look, PinReason, StatementCommand};
 use crate::wire::conversation::Conversation;
 use crate::wire::frame::HEADER;
@@ -167,7 +166,8 @@ pub(super) fn make_real(
     run: &mut Run<'_>,
 ) {
     if let Some(statement) = exchange.client.statements.get(name).cloned() {
-        lend(name, &statement, moment, exchange, run);
+        let then = statement.read_by(&exchange.client.reports);
+        lend(name, &statement.definition, then, moment, exchange, run);
     }
 }
 
@@ -175,15 +175,14 @@ pub(super) fn make_real(
 /// statement that cannot be prepared any more.
 fn take_name(name: &[u8], moment: Moment, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     if exchange.client.statements.get(name).is_some() {
-        let nothing =
-            Statement::new(NOTHING, &Meaning::default(), &Reports::default(), 0, false, None);
-        lend(name, &nothing, moment, exchange, run);
+        lend(name, NOTHING, None, moment, exchange, run);
     }
 }
 
 fn lend(
     name: &[u8],
-    statement: &Statement,
+    definition: &[u8],
+    then: Option<&Reports>,
     moment: Moment,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
@@ -195,8 +194,8 @@ fn lend(
     let out = run.insert();
     let group = exchange.conversation.group();
     let name = Bytes::copy_from_slice(name);
-    read_as_before(statement, exchange, out, |exchange, out| {
-        put_parse(out, &name, &statement.definition);
+    read_by(then, exchange, out, |exchange, out| {
+        put_parse(out, &name, definition);
         exchange.conversation.from_client(b'P');
         // Where the name itself is still open, it may turn out to be SQL's.
         let may_be_sqls = exchange.client.pins.contains(PinReason::SqlPrepare)
@@ -205,9 +204,7 @@ fn lend(
             exchange.client.perhaps_borrowed.push(name.clone());
             exchange.expected.push(group, Owed::Lent(name));
         } else {
-            let reply = Reply::Swallow;
-            let owed = Owed::Parsed { reply, on_server: None, named: None, unnamed: false };
-            exchange.expected.push(group, owed);
+            exchange.expected.push(group, Owed::PARSED_ASIDE);
             exchange.client.borrowed.push(name);
         }
     });
@@ -242,10 +239,7 @@ pub fn return_names(
     for name in client.borrowed.drain(..) {
         put_close(out, &name);
         conversation.from_client(b'C');
-        let reply = Reply::Swallow;
-        let owed =
-            Owed::Closed { reply, from_server: None, named: None, forgotten: None, unnamed: false };
-        expected.push(group, owed);
+        expected.push(group, Owed::CLOSED_ASIDE);
     }
     put_sync(out);
     conversation.from_client(b'S');
