@@ -46,9 +46,7 @@ impl Verifier {
             server_key: Secret::new(decode_key(server_key)?),
         })
     }
-}
 
-impl Verifier {
     /// What a server keeps of the password that these keys were made of, with
     /// this salt and so many iterations.
     #[must_use]

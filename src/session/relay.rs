@@ -299,8 +299,10 @@ impl<'a> Relay<'a> {
                 return Err(End::Superseded);
             }
             let server = server.connection();
-            let up = self.feed_server(cx, client, server, scratch)?;
+            // The server first: what it said before it closed is the answer to
+            // what the client says now.
             let down = self.feed_client(cx, client, server, scratch)?;
+            let up = self.feed_server(cx, client, server, scratch)?;
             if !up && !down {
                 return Ok(());
             }
@@ -321,6 +323,10 @@ impl<'a> Relay<'a> {
             return Ok(false);
         }
         if self.watch.as_ref().is_some_and(|watch| watch.has_left_clean()) {
+            return Ok(false);
+        }
+        // Nothing is run any more.
+        if !self.fatal.is_empty() {
             return Ok(false);
         }
         if self.client_side.is_closed() {

@@ -158,7 +158,7 @@ def process_id():
     with connect(autocommit=True) as one, connect(autocommit=True) as other:
         pid = one.info.backend_pid
         assert one.execute("SELECT pg_backend_pid()").fetchone() == (pid,)
-        assert other.execute("SELECT pg_terminate_backend(%s)", (pid,)).fetchone() == (True,)
+        assert other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,)).fetchone() == (True,)
         error = checks.raises(psycopg.OperationalError, lambda: one.execute("SELECT 1"))
         assert "terminating connection due to administrator command" in str(error), error
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::raw::{Message, Raw, message};
 use super::stage::{Stage, Wanted, eventually, server};
 
@@ -277,6 +279,39 @@ fn the_backends_end_is_told_once_and_in_its_own_words() {
     };
     let (mut through, mut without) = (proxied(&stage), direct(&stage));
     assert_eq!(terminate(&mut through), terminate(&mut without));
+}
+
+/// What the backend said before the client's statement came is the answer to
+/// it: the statement has not been run, so that nothing is unknown.
+#[test]
+fn a_statement_behind_the_backends_end_hears_the_backends_words() {
+    let stage = Stage::usual();
+    let served = stage.serve();
+    let signal = |signal: Signal| {
+        let process = Pid::from_child(&served.process);
+        kill_process(process, signal).unwrap();
+    };
+    for (port, before) in [
+        (served.session_port, "SELECT 1"),
+        (served.session_port, "BEGIN"),
+        (served.transaction_port, "LISTEN news"),
+    ] {
+        let (mut raw, _) = Raw::enter(&stage, port, &[]).unwrap();
+        raw.query(before);
+        raw.read_until(b'Z');
+        raw.query("SELECT pg_backend_pid()");
+        let messages = raw.read_until(b'Z');
+        let row = messages.iter().find(|m| m.kind == b'D').unwrap();
+        let pid = String::from_utf8(row.body[6..].to_vec()).unwrap();
+        // Postern finds both in its sockets at once.
+        signal(Signal::STOP);
+        let gone = server().psql(&format!("SELECT pg_terminate_backend({pid}, 10000)"));
+        raw.query("SELECT 1");
+        signal(Signal::CONT);
+        assert_eq!(gone.unwrap(), "t");
+        let said = raw.last_words().field(b'M').unwrap();
+        assert_eq!(said, "terminating connection due to administrator command", "{before}");
+    }
 }
 
 #[test]

@@ -341,7 +341,7 @@ fn a_server_that_ends_an_idle_connection_is_not_met() {
     let stage = reusing(&[]);
     let (raw, first) = log_in(&stage);
     leave(&stage, raw);
-    server().psql(&format!("SELECT pg_terminate_backend({})", told(&first))).unwrap();
+    server().psql(&format!("SELECT pg_terminate_backend({}, 5000)", told(&first))).unwrap();
     let (mut raw, second) = log_in(&stage);
     assert_ne!(told(&first), told(&second));
     assert_eq!(ask(&mut raw, "SELECT 1"), "1");

@@ -304,6 +304,7 @@ management = {{ user = "{MANAGEMENT}", password_file = "management.password" }}
 pub struct Served {
     pub process: Child,
     pub session_port: u16,
+    pub transaction_port: u16,
     pub config: PathBuf,
     log: PathBuf,
 }
@@ -325,11 +326,11 @@ impl Drop for Served {
 impl Stage {
     /// A second Postern beside the test's own, once it listens.
     pub fn serve(&self) -> Served {
-        let [session_port, transaction, metrics] = free_ports();
+        let [session_port, transaction_port, metrics] = free_ports();
         let text = std::fs::read_to_string(self.config_path()).unwrap();
         let text = text
             .replace(&self.session_port.to_string(), &session_port.to_string())
-            .replace(&self.transaction_port.to_string(), &transaction.to_string())
+            .replace(&self.transaction_port.to_string(), &transaction_port.to_string())
             .replace(&self.metrics_port.to_string(), &metrics.to_string())
             .replace("admin.sock", "second.sock");
         let config = self.directory.path().join("second.toml");
@@ -341,7 +342,7 @@ impl Stage {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut served = Served { process, session_port, config, log };
+        let mut served = Served { process, session_port, transaction_port, config, log };
         eventually("postern to serve", || {
             let ended = served.process.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}: {}", served.log());

@@ -84,6 +84,10 @@ impl Relay {
         if self.pending.conversation.is_terminated() || self.pending.errand.is_some() {
             return Ok(false);
         }
+        // Nothing is run any more.
+        if self.downward.fatal.is_some() {
+            return Ok(false);
+        }
         if self.upward.is_held(&self.pending.conversation) {
             return self.watch(turn, scratch);
         }
