@@ -139,6 +139,9 @@ pub trait VerifierSource: Send + Sync {
     /// `verifier_max_age` old.
     fn lookup<'a>(&'a self, service: &'a ServiceName, role: &'a str) -> LookupFuture<'a>;
 
+    /// What a lookup would say at once, without asking or waiting.
+    fn known(&self, service: &ServiceName, role: &str) -> Option<Lookup>;
+
     /// What was known of a role lately, if a node could be asked; asked anew
     /// for the next time. Unlike a lookup it is no sign of a client.
     fn recheck(&self, service: &ServiceName, role: &str) -> Option<Lookup>;

@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustc_hash::FxHashMap;
+
 use super::clock::CoarseClock;
 use crate::domain::ServiceName;
 use crate::domain::refusal::PlanUse;
@@ -38,11 +40,18 @@ struct Inner {
 struct Seats {
     last_id: u64,
     total: usize,
-    by_service: HashMap<ServiceName, HashMap<u64, Arc<Seat>>>,
+    /// Every service that ever had a session. No client chooses a key: it is in
+    /// here once its service is known and its role is its own.
+    services: FxHashMap<ServiceName, OfService>,
+}
+
+#[derive(Debug, Default)]
+struct OfService {
+    live: FxHashMap<u64, Arc<Seat>>,
     /// Sessions of the transaction endpoint.
-    pooled: HashMap<ServiceName, usize>,
+    pooled: usize,
     /// Bytes of sessions that are gone, in and out.
-    past: HashMap<ServiceName, Traffic>,
+    past: Traffic,
 }
 
 /// A session's hold on its seat.
@@ -82,11 +91,9 @@ impl Roster {
         seats.total += 1;
         seats.last_id += 1;
         let seat = Arc::new(Seat::new(seats.last_id, occupant, &self.inner.clock));
-        let service = seat.occupant.endpoint.service.clone();
-        if seat.is_pooled() {
-            *seats.pooled.entry(service.clone()).or_default() += 1;
-        }
-        seats.by_service.entry(service).or_default().insert(seat.id, Arc::clone(&seat));
+        let service = seats.services.entry(seat.occupant.endpoint.service.clone()).or_default();
+        service.pooled += usize::from(seat.is_pooled());
+        service.live.insert(seat.id, Arc::clone(&seat));
         drop(seats);
         Ok(Seated { seat, roster: self.clone() })
     }
@@ -106,33 +113,41 @@ impl Roster {
     /// The sessions of a service's transaction endpoint now.
     #[must_use]
     pub fn pooled(&self, service: &ServiceName) -> usize {
-        self.lock().pooled.get(service).copied().unwrap_or_default()
+        self.lock().services.get(service).map_or(0, |service| service.pooled)
     }
 
     /// All sessions now.
     #[must_use]
     pub fn seats(&self) -> Vec<Arc<Seat>> {
-        self.lock().by_service.values().flat_map(HashMap::values).cloned().collect()
+        let seats = self.lock();
+        seats.services.values().flat_map(|service| service.live.values()).cloned().collect()
     }
 
     /// The sessions of one service now.
     #[must_use]
     pub fn seats_of(&self, service: &ServiceName) -> Vec<Arc<Seat>> {
-        self.lock().by_service.get(service).into_iter().flat_map(HashMap::values).cloned().collect()
+        let seats = self.lock();
+        seats.services.get(service).into_iter().flat_map(|s| s.live.values()).cloned().collect()
+    }
+
+    /// Whether a service has a session now.
+    #[must_use]
+    pub fn has_seats(&self, service: &ServiceName) -> bool {
+        self.lock().services.get(service).is_some_and(|service| !service.live.is_empty())
     }
 
     /// What has passed since the start, by service.
     #[must_use]
     pub fn traffic(&self) -> HashMap<ServiceName, Traffic> {
         let seats = self.lock();
-        let mut traffic = seats.past.clone();
-        for (service, live) in &seats.by_service {
-            let sums = traffic.entry(service.clone()).or_default();
-            for seat in live.values() {
-                *sums += seat.traffic();
+        let so_far = |service: &OfService| {
+            let mut sums = service.past;
+            for seat in service.live.values() {
+                sums += seat.traffic();
             }
-        }
-        traffic
+            sums
+        };
+        seats.services.iter().map(|(name, service)| (name.clone(), so_far(service))).collect()
     }
 
     /// Fills in who uses a service's connections (decision 43).
@@ -159,18 +174,6 @@ impl Roster {
     }
 }
 
-impl Seats {
-    fn leave_pool(&mut self, seat: &Seat) {
-        let service = &seat.occupant.endpoint.service;
-        if let Some(pooled) = self.pooled.get_mut(service).filter(|_| seat.is_pooled()) {
-            *pooled -= 1;
-            if *pooled == 0 {
-                self.pooled.remove(service);
-            }
-        }
-    }
-}
-
 impl Deref for Seated {
     type Target = Seat;
 
@@ -184,14 +187,11 @@ impl Drop for Seated {
         let service = &self.seat.occupant.endpoint.service;
         let mut seats = self.roster.lock();
         seats.total -= 1;
-        if let Some(live) = seats.by_service.get_mut(service) {
-            live.remove(&self.seat.id);
-            if live.is_empty() {
-                seats.by_service.remove(service);
-            }
+        if let Some(service) = seats.services.get_mut(service) {
+            service.live.remove(&self.seat.id);
+            service.pooled -= usize::from(self.seat.is_pooled());
+            service.past += self.seat.traffic();
         }
-        seats.leave_pool(&self.seat);
-        *seats.past.entry(service.clone()).or_default() += self.seat.traffic();
     }
 }
 

@@ -5,6 +5,7 @@
 //! (decision 16). The login uses the asynchronous half; the relay the polling
 //! one.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -20,6 +21,11 @@ use super::transport::{TlsStream, Transport};
 
 /// Bytes read at a time while a login is under way.
 const LOGIN_READ: usize = 4096;
+
+thread_local! {
+    /// Lent to whoever reads: who waits owns no memory for it.
+    static LOGIN_SCRATCH: RefCell<[u8; LOGIN_READ]> = const { RefCell::new([0; LOGIN_READ]) };
+}
 
 /// One peer.
 #[derive(Debug)]
@@ -76,16 +82,14 @@ impl Connection {
     /// # Errors
     /// As the socket and rustls.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        let before = self.input.len();
         let filled = poll_fn(|cx| {
-            self.input.resize(before + LOGIN_READ, 0);
-            let filled = self.transport.poll_fill(cx, &mut self.input[before..]);
-            let read = match &filled {
-                Poll::Ready(Ok(read)) => *read,
-                _ => 0,
-            };
-            self.input.truncate(before + read);
-            filled
+            LOGIN_SCRATCH.with_borrow_mut(|scratch| {
+                let filled = self.transport.poll_fill(cx, scratch);
+                if let Poll::Ready(Ok(read)) = &filled {
+                    self.input.extend_from_slice(&scratch[..*read]);
+                }
+                filled
+            })
         });
         filled.await
     }

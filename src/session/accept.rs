@@ -114,11 +114,12 @@ fn begin(
     let door = Arc::clone(door);
     let place = door.workers.assign();
     let Ok(socket) = socket.bound_for(place.worker()) else { return };
-    place.runtime().spawn(async move {
+    // Boxed, since the runtime moves a task's future about once it is done.
+    place.runtime().spawn(Box::pin(async move {
         let Ok(socket) = socket.arrive() else { return };
         serve(door, Arrived { socket, peer, listener, stranger }).await;
         drop((permit, place));
-    });
+    }));
 }
 
 /// Brings in a client of this process; its end of the socket does not block.

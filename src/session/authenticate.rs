@@ -123,10 +123,13 @@ impl Admitted {
         let service = self.endpoint.service.clone();
         let lookup = match std::str::from_utf8(&self.role) {
             Ok(role) => {
-                let role = role.to_owned();
-                let endpoint = self.endpoint.clone();
-                let lookup = held_lookup(door, &endpoint, &role);
-                self.patiently(lookup).await??
+                if let Some(lookup) = door.verifiers.known(&service, role) {
+                    lookup
+                } else {
+                    let (role, endpoint) = (role.to_owned(), self.endpoint.clone());
+                    let lookup = Box::pin(held_lookup(door, &endpoint, &role));
+                    self.patiently(lookup).await??
+                }
             }
             Err(_) => Lookup::Refused(NoVerifier::UnknownRole),
         };

@@ -16,7 +16,7 @@ use crate::wire::answer::{self, Severity};
 /// How long a client may take to read why it is turned away.
 const TELL: Duration = Duration::from_secs(2);
 /// How long a client may take to read the end of its session.
-pub const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long Postern reads what such a client still sends: closing a socket
 /// with unread input would destroy the answer on its way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ impl<'a> Acquaintance<'a> {
 /// Turns a client away.
 pub async fn turn_away(
     door: &FrontDoor,
-    mut connection: Connection,
+    connection: Connection,
     departure: Departure,
     who: Acquaintance<'_>,
 ) {
@@ -67,8 +67,12 @@ pub async fn turn_away(
             out.extend_from_slice(&messages);
         }
     }
+    Box::pin(tell(connection, &out)).await;
+}
+
+async fn tell(mut connection: Connection, out: &[u8]) {
     let tell = async {
-        connection.send(&out).await?;
+        connection.send(out).await?;
         connection.close().await
     };
     if let Ok(Ok(())) = timeout(TELL, tell).await {
@@ -118,6 +122,15 @@ pub fn statement_refused(door: &FrontDoor, out: &mut BytesMut, seat: &Seat, refu
     let told = refusal.answer();
     door.metrics.refused(Some(&seat.occupant.endpoint.service), told.label);
     answer::error(out, Severity::Error, &told, None);
+}
+
+/// Sends a client the last that it hears, if it reads that soon, and closes.
+pub async fn close(client: &mut Connection, said: &[u8]) {
+    let close = async {
+        client.send(said).await?;
+        client.close().await
+    };
+    let _ = timeout(LAST_WORDS, close).await;
 }
 
 /// How a session ended, for the log.

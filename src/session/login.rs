@@ -38,8 +38,8 @@ pub struct Established {
 
 impl Known {
     /// Takes a seat and a slot, logs in on the node and tells the client.
-    pub async fn log_in(self, door: &FrontDoor) -> Option<Established> {
-        let Self { client, allowed: _, endpoint, role, parameters, keys, sasl_final } = self;
+    pub async fn log_in(self: Box<Self>, door: &FrontDoor) -> Option<Box<Established>> {
+        let Self { client, allowed: _, endpoint, role, parameters, keys, sasl_final } = *self;
         let keys = Arc::new(keys);
         let Client { mut connection, address, version, stranger, clock, .. } = client;
         drop(stranger);
@@ -56,7 +56,7 @@ impl Known {
                 let cancel = greet(door, &mut out, &seat, server.server(), &greeting, long_key);
                 connection.send(&out).await.ok()?;
                 door.metrics.session_began(&endpoint.service, endpoint.mode);
-                Some(Established { client: connection, server, seat, cancel })
+                Some(Box::new(Established { client: connection, server, seat, cancel }))
             }
             Err(departure) => {
                 let departure = after_authentication(departure, sasl_final);

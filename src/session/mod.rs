@@ -74,40 +74,30 @@ impl From<std::io::Error> for Departure {
 
 /// Serves one client from its arrival to its end.
 pub async fn serve(door: Arc<FrontDoor>, arrived: Arrived) {
-    // The way in needs far more memory than the relay; boxed, it is gone when
-    // the session begins.
-    match Box::pin(let_in(&door, arrived)).await {
-        Some(Inside::Session(session)) => session.relay(&door).await,
-        Some(Inside::Pooled(session)) => session.serve(&door).await,
-        None => {}
+    // The way in needs far more memory than the relay; each part of it is boxed,
+    // and gone when the next begins.
+    let Some(known) = Box::pin(let_in(&door, arrived)).await else { return };
+    if known.is_pooled() {
+        if let Some(session) = Box::pin(known.join_pool(&door)).await {
+            session.serve(&door).await;
+        }
+    } else if let Some(session) = Box::pin(known.log_in(&door)).await {
+        session.relay(&door).await;
     }
 }
 
-/// A client that was let in.
-enum Inside {
-    /// With a server connection of its own.
-    Session(Box<login::Established>),
-    /// With one for each transaction.
-    Pooled(Box<pooled::Pooled>),
-}
-
-/// Everything up to the first `ReadyForQuery`; `None` if it did not come so far.
-async fn let_in(door: &FrontDoor, arrived: Arrived) -> Option<Inside> {
+/// Everything up to the proof of who it is; `None` if it did not come so far.
+async fn let_in(door: &FrontDoor, arrived: Arrived) -> Option<Box<authenticate::Known>> {
     let present = introduce::present(door, arrived).await?;
     let introduced = match introduce::introduce(door, present).await? {
         introduce::Introduction::Cancel(request) => {
-            cancel::handle(door, request).await;
+            Box::pin(cancel::handle(door, request)).await;
             return None;
         }
         introduce::Introduction::Startup(introduced) => introduced,
     };
     let admitted = introduced.admit(door).await?;
-    let known = admitted.authenticate(door).await?;
-    if known.is_pooled() {
-        known.join_pool(door).await.map(|pooled| Inside::Pooled(Box::new(pooled)))
-    } else {
-        known.log_in(door).await.map(|session| Inside::Session(Box::new(session)))
-    }
+    admitted.authenticate(door).await.map(Box::new)
 }
 
 #[cfg(test)]

@@ -20,11 +20,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::FrontDoor;
 use super::bulk::Bulk;
-use super::farewell::{Ending, LAST_WORDS, count_stalled, end_session, log_end};
+use super::farewell::{Ending, close, count_stalled, end_session, log_end};
 use super::login::Established;
 use super::loss::{Fatal, Loss, Verdict, Words, judge};
 use super::reuse::Watch;
@@ -166,7 +166,7 @@ impl Established {
             }
         }
         if tell_client {
-            let _ = timeout(LAST_WORDS, Box::pin(close_client(&mut client, &said))).await;
+            Box::pin(close(&mut client, &said)).await;
         }
         let ending = Ending { reason: end.reason(), error: end.error(), told: told.as_ref() };
         log_end(&seat, began.elapsed(), &ending);
@@ -189,11 +189,6 @@ impl Established {
             let _ = cancel(&door.dialer, backend, deadline).await;
         }
     }
-}
-
-async fn close_client(client: &mut Connection, said: &[u8]) -> io::Result<()> {
-    client.send(said).await?;
-    client.close().await
 }
 
 /// What one session's relay remembers between two polls.

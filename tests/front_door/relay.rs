@@ -314,6 +314,32 @@ fn a_statement_behind_the_backends_end_hears_the_backends_words() {
     }
 }
 
+/// An answer and the backend's end that come in one piece: the connection goes
+/// to nobody any more, and the client goes on with another.
+#[test]
+fn a_backend_that_ends_right_behind_its_answer_is_given_to_nobody() {
+    let stage = Stage::usual();
+    let served = stage.serve();
+    let process = Pid::from_child(&served.process);
+    let (mut raw, _) = Raw::enter(&stage, served.transaction_port, &[]).unwrap();
+    raw.query("SELECT pg_sleep(0.5)");
+    let of_the_backend = |what: &str| {
+        let sql = format!("SELECT {what} FROM pg_stat_activity WHERE usename = '{}'", stage.role);
+        server().psql(&sql).unwrap()
+    };
+    eventually("the query to run", || of_the_backend("wait_event") == "PgSleep");
+    kill_process(process, Signal::STOP).unwrap();
+    eventually("its end", || of_the_backend("state") == "idle");
+    assert_eq!(of_the_backend("pg_terminate_backend(pid, 10000)"), "t");
+    kill_process(process, Signal::CONT).unwrap();
+    let told: Vec<_> = raw.read_until(b'Z').iter().map(|message| message.kind).collect();
+    assert_eq!(told, b"TDCZ");
+    for sql in ["BEGIN", "SELECT 1", "COMMIT"] {
+        raw.query(sql);
+        assert!(raw.read_until(b'Z').iter().all(|message| message.kind != b'E'), "{sql}");
+    }
+}
+
 #[test]
 fn notifications_and_parameter_reports_arrive_unasked() {
     let stage = Stage::usual();

@@ -12,6 +12,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::error::NodeError;
 use super::lookup;
 use super::node::NodeWatch;
+use super::pace::Bustle;
 use super::service::ServiceWatch;
 use super::verifiers::{Awaited, Outcome, Question, Step};
 use crate::auth::{Lookup, LookupError};
@@ -46,12 +47,19 @@ impl ServiceWatch {
         }
     }
 
+    /// A role's verifier, if it is known and the service was busy lately.
+    pub(super) fn known(&self, role: &str) -> Option<Lookup> {
+        if self.bustle() != Bustle::Busy {
+            return None;
+        }
+        self.memory.needed(Instant::now());
+        let max_age = self.common.timeouts.load().verifier_max_age;
+        self.step(role, max_age).at_once()
+    }
+
     /// What was known of a role lately; it is asked for again on the way.
     pub(super) fn recheck(&self, role: &str) -> Option<Lookup> {
-        match self.step(role, RECHECKED_WITHIN) {
-            Step::Use(lookup) => Some(lookup),
-            Step::Pause(_) | Step::Wait(_) | Step::Crowded => None,
-        }
+        self.step(role, RECHECKED_WITHIN).at_once()
     }
 
     /// What the login does next; wakes the asking task if there is something

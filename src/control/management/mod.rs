@@ -440,6 +440,11 @@ impl VerifierSource for Management {
         })
     }
 
+    fn known(&self, service: &ServiceName, role: &str) -> Option<Lookup> {
+        let lookup = self.shared.watch(service)?.known(role)?;
+        Some(self.shared.common.rotations.widen(service, role, lookup))
+    }
+
     fn recheck(&self, service: &ServiceName, role: &str) -> Option<Lookup> {
         let lookup = self.shared.watch(service)?.recheck(role)?;
         Some(self.shared.common.rotations.widen(service, role, lookup))

@@ -181,7 +181,7 @@ impl ServiceWatch {
     pub(super) fn bustle(&self) -> Bustle {
         match Bustle::after(self.memory.idle()) {
             Bustle::Busy => Bustle::Busy,
-            _ if self.is_paused() || !self.common.roster.seats_of(&self.name).is_empty() => {
+            _ if self.is_paused() || self.common.roster.has_seats(&self.name) => {
                 self.memory.needed(Instant::now());
                 Bustle::Busy
             }

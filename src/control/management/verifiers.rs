@@ -58,6 +58,16 @@ pub(super) enum Step {
     Crowded,
 }
 
+impl Step {
+    /// What needs no waiting.
+    pub(super) fn at_once(self) -> Option<Lookup> {
+        match self {
+            Self::Use(lookup) => Some(lookup),
+            Self::Pause(_) | Self::Wait(_) | Self::Crowded => None,
+        }
+    }
+}
+
 /// What is known of a service's roles.
 #[derive(Debug, Default)]
 pub(super) struct Verifiers {

@@ -38,15 +38,20 @@ impl Known {
     }
 
     /// Makes the client one of its pool's.
-    pub async fn join_pool(self, door: &FrontDoor) -> Option<Pooled> {
-        let Self { client, allowed: _, endpoint, role, parameters, keys, sasl_final } = self;
+    pub async fn join_pool(self: Box<Self>, door: &FrontDoor) -> Option<Box<Pooled>> {
+        let Self { client, allowed: _, endpoint, role, parameters, keys, sasl_final } = *self;
         let Client { mut connection, address, version, stranger, clock, .. } = client;
         drop(stranger);
         let occupant = occupant(&endpoint, &role, &parameters, address);
         let joined = async {
             let seat = take_seat(door, occupant)?;
             let mut member = Member::new(seat, &parameters, keys);
-            let greeting = unless_gone(&mut connection, member.greeting(door)).await??;
+            let greeting = if let Some(greeting) = member.known_greeting(door)? {
+                greeting
+            } else {
+                let first = Box::pin(member.first_greeting(door));
+                unless_gone(&mut connection, first).await??
+            };
             Ok::<_, Departure>((member, greeting))
         };
         let joined = joined.await;
@@ -58,7 +63,7 @@ impl Known {
                 let registration = member.greet(door, &mut out, &greeting, &parameters, long_key);
                 connection.send(&out).await.ok()?;
                 door.metrics.session_began(&endpoint.service, endpoint.mode);
-                Some(Pooled { connection, member, registration })
+                Some(Box::new(Pooled { connection, member, registration }))
             }
             Err(departure) => {
                 let who = Acquaintance::known(address, &endpoint.service, &role);

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{Member, Place};
 use crate::directory::Node;
+use crate::directory::roster::Occupant;
 use crate::domain::{Access, Endpoint, Refusal};
 use crate::pool::keeper::is_silent;
 use crate::pool::ledger::PoolId;
@@ -124,23 +125,42 @@ impl Member {
         notify.unwrap_or(FOR_EVER)
     }
 
-    /// What the servers of the pool say at login. The first of a pool leases a
-    /// connection to hear it.
+    /// What the servers of the pool say at login, if it is known.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`]: the allowlist may have changed before the
+    /// client had its seat.
+    pub(super) fn known_greeting(
+        &mut self,
+        door: &FrontDoor,
+    ) -> Result<Option<Arc<Greeting>>, Departure> {
+        let version = door.directory.version();
+        let Occupant { endpoint, address, .. } = &self.seat.occupant;
+        let Some(service) = door.directory.service(&endpoint.service) else { return Ok(None) };
+        if !service.allowlist.permits(address) {
+            return Err(Refusal::NotPermitted { address: *address }.into());
+        }
+        let Ok(Choice { lead, guarded }) = choose(door, &service, endpoint.access) else {
+            return Ok(None);
+        };
+        let slots = door.slots.of(&lead.node);
+        let (pool, keys) = slots.pool(&self.key.guarded(guarded), &self.keys);
+        self.keys = Arc::clone(&keys);
+        let Some(greeting) = slots.greeting(pool) else { return Ok(None) };
+        if endpoint.access == Access::ReadWrite {
+            self.place = Some(Place { version, slots, pool, _keys: keys });
+        }
+        Ok(Some(greeting))
+    }
+
+    /// The same, by leasing a connection: the first login of a pool.
     ///
     /// # Errors
     /// What PostgreSQL does not like about role, database or settings.
-    pub(super) async fn greeting(&mut self, door: &FrontDoor) -> Result<Arc<Greeting>, Departure> {
-        let endpoint = &self.seat.occupant.endpoint;
-        let service = door.directory.service(&endpoint.service);
-        let choice = service.and_then(|service| choose(door, &service, endpoint.access).ok());
-        if let Some(Choice { lead, guarded }) = choice {
-            let slots = door.slots.of(&lead.node);
-            let (pool, keys) = slots.pool(&self.key.guarded(guarded), &self.keys);
-            self.keys = keys;
-            if let Some(greeting) = slots.greeting(pool) {
-                return Ok(greeting);
-            }
-        }
+    pub(super) async fn first_greeting(
+        &mut self,
+        door: &FrontDoor,
+    ) -> Result<Arc<Greeting>, Departure> {
         let server = self.first_lease(door).await?;
         server.give_back();
         let place = self.place.as_ref();

@@ -83,8 +83,8 @@ impl Rotated {
 fn both_passwords_work_until_the_grace_time_is_over() {
     let rotated = Rotated::start();
     assert_eq!(rotated.shown()["previous_password_until"], json!(null));
-    let second = rotated.rotate("15s");
     let since = Instant::now();
+    let second = rotated.rotate("15s");
     assert!(rotated.shown()["previous_password_until"].is_string());
     assert!(rotated.works(&rotated.first) && rotated.works(&second));
     assert!(since.elapsed() < Duration::from_secs(14), "too slow to be of use");
@@ -163,8 +163,8 @@ fn a_pooled_client_goes_on_with_its_password_for_the_grace_time() {
     };
     eventually("a spare connection", || open().len() == 2);
     let before = open();
-    let second = rotated.rotate("15s");
     let since = Instant::now();
+    let second = rotated.rotate("15s");
     // Longer than it takes for a changed password to close the role's pools.
     while since.elapsed() < Duration::from_secs(5) {
         assert!(before.contains(&pid(&client).unwrap()));

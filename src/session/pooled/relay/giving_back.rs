@@ -17,9 +17,11 @@ use crate::wire::login::error_field;
 const CANCEL_TICK: Duration = Duration::from_millis(2);
 
 impl Relay {
-    /// Whether everything is said and answered, perhaps inside a block.
+    /// Whether everything is said and answered, perhaps inside a block, and the
+    /// server does not go away.
     pub(super) fn is_at_rest(&self) -> bool {
         self.pending.conversation.is_quiet()
+            && self.downward.fatal.is_none()
             && self.pending.errand.is_none()
             && !self.unprepared
             && self.pending.expected.is_empty()

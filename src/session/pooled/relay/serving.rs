@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::end::End;
 use super::{Relay, Step};
-use crate::directory::roster::Activity;
+use crate::directory::roster::{Activity, Seated};
 use crate::domain::Refusal;
 use crate::domain::refusal::ServerLoginFailure;
 use crate::net::Connection;
@@ -19,13 +19,33 @@ use crate::pool::PooledServer;
 use crate::pool::slots::Waiting;
 use crate::session::authenticate::unless_gone;
 use crate::session::farewell::{
-    Ending, LAST_WORDS, count_stalled, end_session, log_end, statement_refused,
+    Ending, close, count_stalled, end_session, log_end, statement_refused,
 };
 use crate::session::loss::{Verdict, Words, judge};
 use crate::session::pooled::Pooled;
 use crate::session::pooled::skipping::Skipping;
 use crate::session::{Departure, FrontDoor};
 use crate::wire::answer;
+
+/// What is left of a client at its end.
+struct Parting {
+    connection: Connection,
+    seat: Seated,
+    /// What it is still to hear.
+    said: BytesMut,
+    told: Option<Refusal>,
+}
+
+impl Parting {
+    async fn conclude(self, end: End, began: Instant) {
+        let Self { mut connection, seat, said, told } = self;
+        if !matches!(end, End::ClientLost(_) | End::Stalled) {
+            close(&mut connection, &said).await;
+        }
+        let ending = Ending { reason: end.reason(), error: end.error(), told: told.as_ref() };
+        log_end(&seat, began.elapsed(), &ending);
+    }
+}
 
 impl Pooled {
     /// Serves the client until it goes or is sent away.
@@ -62,8 +82,9 @@ impl Pooled {
                 }
             }
         };
+        let parting = self.part(relay, door, &end);
         // What is rare is boxed: every idle client pays for the size of this.
-        Box::pin(self.farewell(relay, door, end, began)).await;
+        Box::pin(parting.conclude(end, began)).await;
     }
 
     /// Leases a connection for what the client has said; a refusal is its
@@ -125,40 +146,28 @@ impl Pooled {
         answer_all(&mut self.connection, relay, say).await
     }
 
-    pub(super) async fn farewell(
-        self: Box<Self>,
-        mut relay: Relay,
-        door: &FrontDoor,
-        end: End,
-        began: Instant,
-    ) {
-        let words = self.last_words(&relay, &end);
-        let Self { mut connection, mut member, registration } = *self;
+    /// Gives back whatever the client has, but its connection and its seat: it
+    /// is there until it has heard the last.
+    fn part(self: Box<Self>, mut relay: Relay, door: &FrontDoor, end: &End) -> Parting {
+        let words = self.last_words(&relay, end);
+        let Self { connection, mut member, registration } = *self;
         drop(registration);
-        let told = match &words {
-            Some(Words::Ours(refusal)) => Some(refusal.clone()),
-            Some(Words::TheServers) | None => None,
-        };
-        relay.let_go(&mut member, &end);
+        relay.let_go(&mut member, end);
         let mut said = BytesMut::new();
-        match (&end, &told) {
+        let mut told = None;
+        match (end, words) {
             (End::Stalled, _) => count_stalled(door, &member.seat),
             (End::Answered(messages), _) => said.extend_from_slice(messages),
-            _ if words == Some(Words::TheServers) => {
+            (_, Some(Words::TheServers)) => {
                 said.extend_from_slice(relay.downward.fatal.as_deref().unwrap_or_default());
             }
-            (_, Some(refusal)) => end_session(door, &mut said, &member.seat, refusal),
+            (_, Some(Words::Ours(refusal))) => {
+                end_session(door, &mut said, &member.seat, &refusal);
+                told = Some(refusal);
+            }
             _ => {}
         }
-        if !matches!(end, End::ClientLost(_) | End::Stalled) {
-            let close = async {
-                connection.send(&said).await?;
-                connection.close().await
-            };
-            let _ = timeout(LAST_WORDS, close).await;
-        }
-        let ending = Ending { reason: end.reason(), error: end.error(), told: told.as_ref() };
-        log_end(&member.seat, began.elapsed(), &ending);
+        Parting { connection, seat: member.seat, said, told }
     }
 
     pub(super) fn last_words(&self, relay: &Relay, end: &End) -> Option<Words> {
