@@ -13,6 +13,9 @@ ARG RUST=1.95.0
 ARG DEBIAN=bookworm
 
 FROM rust:${RUST}-slim-${DEBIAN} AS build
+# Beside the compiler that is there: the allocator is built with make.
+RUN apt-get update && apt-get install -y --no-install-recommends make \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # The caches are BuildKit's: a second build compiles what has changed.
