@@ -23,6 +23,8 @@ async fn a_quiet_service_keeps_no_connection_and_its_next_client_waits_for_a_loo
     eventually(SOON, "one is the primary", || scene.primary() == Ok(node(&one))).await;
     // What is known needs no question, but the next client still waits.
     scene.refused("nobody").await;
+    // The looks that a client's coming causes are over before it is quiet.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     fall_quiet(&scene);
     for cluster in [&one, &two] {
         eventually(SOON, "no connection", || cluster.psql(SESSIONS).unwrap() == "0").await;
