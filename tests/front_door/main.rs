@@ -33,6 +33,7 @@ mod relay;
 mod reuse;
 mod scale;
 mod session_state;
+mod shared_node;
 mod stress;
 mod timeouts;
 mod topology;

@@ -108,6 +108,9 @@ pub struct NodeStatus {
     pub lag_seconds: Option<u64>,
     /// Whether it has pgvector, where that matters and is known.
     pub pgvector: Option<bool>,
+    /// Other Posterns that serve it.
+    #[serde(default)]
+    pub other_posterns: u32,
     /// Its slots.
     pub slots: SlotStatus,
 }
@@ -238,6 +241,7 @@ impl Sight {
             timeline: seen.and_then(|seen| seen.timeline),
             lag_seconds: standby.and_then(|standby| standby.lag).map(|lag| lag.as_secs()),
             pgvector: answered.map(|seen| seen.pgvector),
+            other_posterns: seen.map_or(0, |seen| seen.other_posterns),
             slots: slots.map_or_else(|| unused(node), |counts| in_use(*counts)),
         }
     }

@@ -84,10 +84,15 @@ fn node_row(node: &NodeStatus) -> Row {
         Some(false) => ", no pgvector",
         Some(true) | None => "",
     };
+    let others = match node.other_posterns {
+        0 => String::new(),
+        1 => ", 1 other Postern".to_owned(),
+        others => format!(", {others} other Posterns"),
+    };
     let slots = &node.slots;
     let mut row = Row::default();
     row[3] = visible(&node.address);
-    row[4] = format!("{}{lacks}", node.role.label());
+    row[4] = format!("{}{lacks}{others}", node.role.label());
     row[5] = node.timeline.map(|timeline| timeline.to_string()).unwrap_or_default();
     row[6] = node.lag_seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default();
     row[7] = format!("{}/{}", slots.used, slots.limit);

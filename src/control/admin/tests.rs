@@ -83,13 +83,13 @@ async fn the_status_is_whole_and_is_the_same_on_both_sides() {
     assert_eq!(orders.clients, status.clients);
     let slots = orders.nodes[0].slots;
     assert_eq!((slots.used, slots.limit), (1, 25));
-    assert_eq!(orders.nodes[0].pgvector, None);
+    assert_eq!((orders.nodes[0].pgvector, orders.nodes[0].other_posterns), (None, 0));
     assert_eq!(search.primary, None);
     let why = "None of its nodes answers.";
     assert_eq!(search.unavailable.as_deref(), Some(why));
     assert_eq!((search.nodes[0].role, search.nodes[0].pgvector), (NodeRole::Down, None));
     assert_eq!((search.nodes[0].slots.used, search.nodes[0].slots.limit), (0, 25));
-    assert_eq!(vectors.nodes[0].pgvector, Some(false));
+    assert_eq!((vectors.nodes[0].pgvector, vectors.nodes[0].other_posterns), (Some(false), 1));
     let json = postern.client.status_json().await.unwrap();
     assert_eq!(serde_json::from_slice::<Status>(&json).unwrap(), status);
 }
@@ -106,10 +106,10 @@ async fn the_table_is_aligned_and_holds_nothing_a_terminal_obeys() {
 listening on 127.0.0.1:5432 (session)
 clients: 1 (1 logging in, 0 idle, 0 active, 0 idle in transaction)
 
-SERVICE  KIND        PLAN       NODE                   ROLE                  TIMELINE  LAG  SLOTS  CLOSING  WAITING  CLIENTS  ACTIVE  IN TX
-orders   postgresql  startup-4  127.0.0.1:5433         primary               1              0/25   0        0        1        0       0
-search   vector      startup-4  127.0.0.1:5434         down                  1              0/25   0        0        0        0       0
-vectors  vector      startup-4  /tmp/a\\u{{1b}}[31m:5435  primary, no pgvector  1              0/25   0        0        0        0       0
+SERVICE  KIND        PLAN       NODE                   ROLE                                   TIMELINE  LAG  SLOTS  CLOSING  WAITING  CLIENTS  ACTIVE  IN TX
+orders   postgresql  startup-4  127.0.0.1:5433         primary                                1              0/25   0        0        1        0       0
+search   vector      startup-4  127.0.0.1:5434         down                                   1              0/25   0        0        0        0       0
+vectors  vector      startup-4  /tmp/a\\u{{1b}}[31m:5435  primary, no pgvector, 1 other Postern  1              0/25   0        0        0        0       0
 
 search has no primary: None of its nodes answers.
   since epoch 0.0.0: no node answers

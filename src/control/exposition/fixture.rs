@@ -56,7 +56,8 @@ impl World {
     }
 
     /// What is looked at; nodes are primaries where the service has one, and
-    /// down otherwise. None of them has pgvector.
+    /// down otherwise. None of them has pgvector, and those over sockets are
+    /// another Postern's too.
     pub(in crate::control) fn sources(&self) -> Sources {
         let nodes = self.node_states();
         Sources {
@@ -84,6 +85,7 @@ impl World {
                 role,
                 timeline: Some(1),
                 pgvector: false,
+                other_posterns: u32::from(node.address.to_string().starts_with('/')),
                 decided: Reason::NobodyAnswers,
             })
         });

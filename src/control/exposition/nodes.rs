@@ -19,6 +19,8 @@ pub struct NodeState {
     /// Whether the pgvector extension can be created there. Says something
     /// only about a node that answered.
     pub pgvector: bool,
+    /// Other Posterns that serve it; none where nobody counts.
+    pub other_posterns: u32,
     /// What decided who the primary of its service is, or that nobody is.
     pub decided: Reason,
 }

@@ -242,7 +242,7 @@ fn traffic(sight: &Sight, recent: &HashSet<String>) -> [Family; 3] {
     [received, sent, transactions]
 }
 
-fn nodes(sight: &Sight, recent: &HashSet<String>) -> [Family; 3] {
+fn nodes(sight: &Sight, recent: &HashSet<String>) -> [Family; 4] {
     let mut by_role = Family::gauge("postern_nodes", "Nodes of all services", &["role"]);
     for role in NodeRole::ALL {
         let count = sight.nodes.iter().filter(|node| node.role == role).count();
@@ -258,6 +258,11 @@ fn nodes(sight: &Sight, recent: &HashSet<String>) -> [Family; 3] {
         "1 for a vector service's node on which pgvector is not installed",
         &["service", "node"],
     );
+    let mut others = Family::gauge(
+        "postern_node_other_posterns",
+        "Other Posterns that serve a node, each with the plan's connections",
+        &["service", "node"],
+    );
     for state in &sight.nodes {
         let (service, node) = (state.service.as_str(), state.node.to_string());
         let recent = recent.contains(service);
@@ -265,12 +270,15 @@ fn nodes(sight: &Sight, recent: &HashSet<String>) -> [Family; 3] {
             let is = f64::from(u8::from(state.role == role));
             roles.add(&[service, &node, role.label()], is);
         }
+        if recent {
+            others.add(&[service, &node], f64::from(state.other_posterns));
+        }
         let lacks = lacks_pgvector(sight, state);
         if lacks || (recent && is_vector(sight, state)) {
             lacking.add(&[service, &node], f64::from(u8::from(lacks)));
         }
     }
-    [by_role, roles, lacking]
+    [by_role, roles, lacking, others]
 }
 
 fn is_vector(sight: &Sight, state: &NodeState) -> bool {

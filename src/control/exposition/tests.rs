@@ -59,6 +59,7 @@ async fn everything_that_is_counted_by_looking_is_on_the_page() {
             &format!("postern_server_connections{{{node},state=\"closing\"}} 1"),
             &format!("postern_node_role{{{node},role=\"primary\"}} 1"),
             &format!("postern_node_role{{{node},role=\"down\"}} 0"),
+            &format!("postern_node_other_posterns{{{node}}} 0"),
             r#"postern_received_bytes_total{service="orders"} 10"#,
             r#"postern_sent_bytes_total{service="orders"} 20"#,
             r#"postern_nodes{role="primary"} 1"#,

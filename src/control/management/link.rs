@@ -137,6 +137,13 @@ impl Link {
         opening.await.map_err(|failure| failure.error)
     }
 
+    /// The session that is open, if one is: opens none.
+    pub(super) fn kept(&self) -> Option<Arc<Session>> {
+        let state = self.lock();
+        let session = state.opening.as_ref()?.peek()?.as_ref().ok()?;
+        (!session.is_over()).then(|| Arc::clone(session))
+    }
+
     /// Closes the session if there is one, once those who use it are done.
     pub(super) fn close(&self) {
         let mut state = self.lock();

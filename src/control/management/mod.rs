@@ -20,6 +20,7 @@
 
 mod asking;
 mod caught_up;
+mod census;
 mod condition;
 mod error;
 mod inspect;
@@ -63,6 +64,7 @@ use crate::pool::closer::{ReaperAnswer, ReaperFuture};
 use crate::routing::EvidenceSink;
 use crate::upstream::Dialer;
 
+use census::Instance;
 use condition::Standing;
 pub use error::NodeError;
 pub use inspect::{Finding, inspect};
@@ -164,6 +166,7 @@ impl Management {
             roster,
             quiet_looks: Semaphore::new(pace::QUIET_LOOKS),
             rotations: Rotations::default(),
+            instance: Instance::random(),
         };
         let shared = Arc::new(Shared {
             common: Arc::new(common),
@@ -305,6 +308,7 @@ fn node_state(watch: &ServiceWatch, node: &NodeWatch) -> NodeState {
         role,
         timeline: look.and_then(|look| look.timeline),
         pgvector: look.is_some_and(|look| look.pgvector == Some(true)),
+        other_posterns: look.map_or(0, |_| node.others.count()),
         decided: watch.throne().reason,
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, SemaphorePermit, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use super::census::Others;
 use super::condition::{Condition, News, Standing};
 use super::error::NodeError;
 use super::link::Link;
@@ -42,7 +43,9 @@ pub(super) struct NodeWatch {
     condition: Mutex<Condition>,
     woken: Notify,
     /// When the last look that is over began.
-    looked_at: watch::Sender<Option<Instant>>,
+    pub(super) looked_at: watch::Sender<Option<Instant>>,
+    /// The other Posterns that serve it.
+    pub(super) others: Others,
 }
 
 impl NodeWatch {
@@ -54,6 +57,7 @@ impl NodeWatch {
             condition: Mutex::default(),
             woken: Notify::new(),
             looked_at: watch::Sender::new(None),
+            others: Others::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
+use super::census::Instance;
 use super::node::NodeWatch;
 use super::pace::{Bustle, ROUND_WITHIN};
 use super::publisher::Publisher;
@@ -38,6 +39,8 @@ pub(super) struct Common {
     pub(super) quiet_looks: Semaphore,
     /// The passwords that were replaced and still work.
     pub(super) rotations: Rotations,
+    /// Who this Postern is to the others of a node.
+    pub(super) instance: Instance,
 }
 
 /// What outlives a change of a service's nodes.
@@ -134,7 +137,13 @@ impl ServiceWatch {
     pub(super) async fn keep(self: Arc<Self>) {
         let node = |node: &Arc<NodeWatch>| {
             let (service, node) = (Arc::clone(&self), Arc::clone(node));
-            async move { tokio::join!(node.watch(&service), node.follow_name(&service)) }
+            async move {
+                tokio::join!(
+                    node.watch(&service),
+                    node.follow_name(&service),
+                    node.follow_others(&service)
+                )
+            }
         };
         let nodes = join_all(self.nodes.iter().map(node));
         let leader = async {

@@ -195,7 +195,7 @@ impl Traits {
 }
 
 /// A column that is not negative.
-fn count(row: &Row, column: usize) -> Result<u32, NodeError> {
+pub(super) fn count(row: &Row, column: usize) -> Result<u32, NodeError> {
     let value: i32 = value(row, column)?;
     u32::try_from(value).map_err(|_| NodeError::Broken(format!("{value} where a count belongs")))
 }
