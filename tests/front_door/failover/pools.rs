@@ -104,6 +104,21 @@ fn the_pool_of_node_postgres_goes_on() {
 }
 
 #[test]
+fn the_pool_of_psycopg_goes_on() {
+    through_a_failover("pools/psycopg_connection_pool.py", plain);
+}
+
+#[test]
+fn the_queue_pool_of_sqlalchemy_goes_on() {
+    through_a_failover("pools/sqlalchemy_queue_pool.py", plain);
+}
+
+#[test]
+fn persistent_connections_of_django_go_on() {
+    through_a_failover("pools/django_persistent.py", plain);
+}
+
+#[test]
 fn hikaricp_goes_on() {
     through_a_failover("pools/HikariPool.java", |stage, port| {
         let role = &stage.role;
