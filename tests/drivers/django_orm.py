@@ -4,16 +4,13 @@ import os
 import pathlib
 import sys
 import tempfile
-from urllib.parse import parse_qs, urlsplit
 
 import django
 from django.conf import settings
 from django.core.management import call_command
 
 import checks
-
-URI = urlsplit(os.environ["URI"])
-OPTIONS = {name: values[0] for name, values in parse_qs(URI.query).items()}
+from django_database import database
 
 # Where `makemigrations` writes.
 written = tempfile.TemporaryDirectory()
@@ -27,17 +24,12 @@ settings.configure(
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     USE_TZ=True,
     DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": URI.hostname,
-            "PORT": URI.port,
-            "NAME": URI.path[1:],
-            "USER": URI.username,
-            "PASSWORD": URI.password,
-            "CONN_MAX_AGE": None,
-            "CONN_HEALTH_CHECKS": True,
-            "OPTIONS": {**OPTIONS, "channel_binding": "require", "sslnegotiation": "direct"},
-        }
+        "default": database(
+            os.environ["URI"],
+            health_checks=True,
+            channel_binding="require",
+            sslnegotiation="direct",
+        )
     },
 )
 django.setup()

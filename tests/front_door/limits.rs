@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::pooled_client::ask;
 use super::raw::{Raw, message};
 use super::stage::{PASSWORD, Stage, Wanted, eventually, make_role, server, start_server};
 use postern::cluster::Installations;
@@ -298,10 +299,7 @@ fn c03_a_server_that_does_not_close_keeps_its_slot_until_it_is_gone() {
 /// A backend that is stopped in the middle of things: it neither closes nor
 /// answers, while its server goes on.
 fn stopped_backend(stage: &Stage, raw: &mut Raw) -> StoppedBackend {
-    raw.query("SELECT pg_backend_pid()");
-    let answer = raw.read_until(b'Z');
-    let row = answer.iter().find(|message| message.kind == b'D').unwrap();
-    let pid = String::from_utf8(row.body[6..].to_vec()).unwrap();
+    let pid = ask(raw, "SELECT pg_backend_pid()");
     assert_eq!(backends(&stage.role), 1);
     let backend = StoppedBackend(pid);
     backend.signal("-STOP");

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::pooled_client::ask;
 use super::raw::{Message, Raw, V3_0, message, startup_packet};
 use super::stage::{
     MANAGEMENT, PASSWORD, Stage, Wanted, eventually, psql, run, server, start_server, stdout,
@@ -262,10 +263,7 @@ fn the_client_hears_the_servers_own_process_id_and_parameters() {
     assert!(said("server_version").is_some());
     let key = messages.iter().find(|m| m.kind == b'K').unwrap();
     let process_id = u32::from_be_bytes(key.body[..4].try_into().unwrap());
-    raw.query("SELECT pg_backend_pid()");
-    let answer = raw.read_until(b'Z');
-    let row = answer.iter().find(|m| m.kind == b'D').unwrap();
-    assert!(row.body.ends_with(process_id.to_string().as_bytes()));
+    assert_eq!(ask(&mut raw, "SELECT pg_backend_pid()"), process_id.to_string());
 }
 
 /// A server that says what it is told to, after it has read a startup packet.

@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::raw::Raw;
 use super::stage::{POSTERN, Stage, eventually, http_get_status, psql, run, stdout};
 
@@ -25,6 +27,27 @@ fn a_tightened_allowlist_ends_what_it_no_longer_permits() {
     v6.query("SELECT 1");
     v6.read_until(b'Z');
     assert_eq!(Raw::log_in(&stage, &[]).err().unwrap().sqlstate(), "28000");
+}
+
+/// The list may change between the look at it and the client's seat, where a
+/// reload would find it.
+#[test]
+fn a_login_under_way_that_the_allowlist_no_longer_permits_gets_nowhere() {
+    let stage = Stage::usual();
+    // Those who come later need no server connection for their login.
+    let _first = Raw::enter(&stage, stage.transaction_port, &[]).unwrap();
+    let user = format!("{}.orders", stage.role);
+    let admitted = [stage.session_port, stage.transaction_port].map(|port| {
+        let mut raw = Raw::connect(port);
+        raw.startup(super::raw::V3_0, &[("user", &user), ("database", &stage.role)]);
+        assert_eq!(raw.socket().peek(&mut [0]).unwrap(), 1, "it is asked for its password");
+        raw
+    });
+    stage.edit_configuration(|text| text.replace("[\"0.0.0.0/0\", \"::/0\"]", "[\"::1\"]"));
+    stage.block_on(stage.postern().reload()).unwrap();
+    for mut raw in admitted {
+        assert_eq!(raw.authenticate(super::stage::PASSWORD).sqlstate(), "28000");
+    }
 }
 
 #[test]
@@ -138,17 +161,13 @@ fn serve_obeys_signals_and_logs_one_line_for_each_session() {
     eventually("postern to serve", || psql(&uri, "SELECT 1").status.success());
     let wrong = uri.replace(super::stage::PASSWORD, "wrong-secret");
     assert!(!psql(&wrong, "SELECT 1").status.success());
-    let signal = |name: &str| {
-        let pid = serve.process.id().to_string();
-        assert!(run(Command::new("kill").args(["-s", name, &pid])).status.success());
-    };
     std::fs::write(&serve.config, "nonsense").unwrap();
-    signal("HUP");
+    serve.signal(Signal::HUP);
     eventually("the bad file to be reported", || {
         serve.log().contains("configuration not reloaded")
     });
     assert_eq!(stdout(&psql(&uri, "SELECT 2")), "2");
-    signal("TERM");
+    serve.signal(Signal::TERM);
     assert!(serve.process.wait().unwrap().success());
     let log = serve.log();
     assert_eq!(log.matches("session ended").count(), 2, "{log}");

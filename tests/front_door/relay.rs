@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::pooled_client::{ask, run};
 use super::raw::{Message, Raw, message};
 use super::stage::{Stage, Wanted, eventually, server};
 
@@ -270,10 +271,7 @@ fn d05_a_huge_row_is_streamed_and_its_client_may_go() {
 fn the_backends_end_is_told_once_and_in_its_own_words() {
     let stage = Stage::usual();
     let terminate = |raw: &mut Raw| {
-        raw.query("SELECT pg_backend_pid()");
-        let messages = raw.read_until(b'Z');
-        let row = messages.iter().find(|m| m.kind == b'D').unwrap();
-        let pid = String::from_utf8(row.body[6..].to_vec()).unwrap();
+        let pid = ask(raw, "SELECT pg_backend_pid()");
         server().psql(&format!("SELECT pg_terminate_backend({pid})")).unwrap();
         raw.read_rest()
     };
@@ -287,10 +285,6 @@ fn the_backends_end_is_told_once_and_in_its_own_words() {
 fn a_statement_behind_the_backends_end_hears_the_backends_words() {
     let stage = Stage::usual();
     let served = stage.serve();
-    let signal = |signal: Signal| {
-        let process = Pid::from_child(&served.process);
-        kill_process(process, signal).unwrap();
-    };
     for (port, before) in [
         (served.session_port, "SELECT 1"),
         (served.session_port, "BEGIN"),
@@ -299,15 +293,12 @@ fn a_statement_behind_the_backends_end_hears_the_backends_words() {
         let (mut raw, _) = Raw::enter(&stage, port, &[]).unwrap();
         raw.query(before);
         raw.read_until(b'Z');
-        raw.query("SELECT pg_backend_pid()");
-        let messages = raw.read_until(b'Z');
-        let row = messages.iter().find(|m| m.kind == b'D').unwrap();
-        let pid = String::from_utf8(row.body[6..].to_vec()).unwrap();
+        let pid = ask(&mut raw, "SELECT pg_backend_pid()");
         // Postern finds both in its sockets at once.
-        signal(Signal::STOP);
+        served.signal(Signal::STOP);
         let gone = server().psql(&format!("SELECT pg_terminate_backend({pid}, 10000)"));
         raw.query("SELECT 1");
-        signal(Signal::CONT);
+        served.signal(Signal::CONT);
         assert_eq!(gone.unwrap(), "t");
         let said = raw.last_words().field(b'M').unwrap();
         assert_eq!(said, "terminating connection due to administrator command", "{before}");
@@ -320,7 +311,6 @@ fn a_statement_behind_the_backends_end_hears_the_backends_words() {
 fn a_backend_that_ends_right_behind_its_answer_is_given_to_nobody() {
     let stage = Stage::usual();
     let served = stage.serve();
-    let process = Pid::from_child(&served.process);
     let (mut raw, _) = Raw::enter(&stage, served.transaction_port, &[]).unwrap();
     raw.query("SELECT pg_sleep(0.5)");
     let of_the_backend = |what: &str| {
@@ -328,15 +318,14 @@ fn a_backend_that_ends_right_behind_its_answer_is_given_to_nobody() {
         server().psql(&sql).unwrap()
     };
     eventually("the query to run", || of_the_backend("wait_event") == "PgSleep");
-    kill_process(process, Signal::STOP).unwrap();
+    served.signal(Signal::STOP);
     eventually("its end", || of_the_backend("state") == "idle");
     assert_eq!(of_the_backend("pg_terminate_backend(pid, 10000)"), "t");
-    kill_process(process, Signal::CONT).unwrap();
+    served.signal(Signal::CONT);
     let told: Vec<_> = raw.read_until(b'Z').iter().map(|message| message.kind).collect();
     assert_eq!(told, b"TDCZ");
     for sql in ["BEGIN", "SELECT 1", "COMMIT"] {
-        raw.query(sql);
-        assert!(raw.read_until(b'Z').iter().all(|message| message.kind != b'E'), "{sql}");
+        run(&mut raw, sql);
     }
 }
 
@@ -390,10 +379,7 @@ fn a_killed_backend_is_told_apart_by_what_was_under_way() {
             raw.query(sql);
             raw.read_until(b'Z');
         }
-        raw.query("SELECT pg_backend_pid()");
-        let messages = raw.read_until(b'Z');
-        let row = messages.iter().find(|m| m.kind == b'D').unwrap();
-        let pid = String::from_utf8(row.body[6..].to_vec()).unwrap();
+        let pid = ask(&mut raw, "SELECT pg_backend_pid()");
         let kill = std::process::Command::new("kill").args(["-9", &pid]).status();
         assert!(kill.unwrap().success());
         assert_eq!(raw.read().sqlstate(), expected, "{before:?}");

@@ -11,6 +11,7 @@ use postern::app::certificate;
 use postern::cluster::{Cluster, Installations};
 use postern::control::config::{self, Settings};
 use postern::control::management::node_sql;
+use rustix::process::{Pid, Signal, kill_process};
 
 pub use super::program::run;
 
@@ -310,6 +311,10 @@ pub struct Served {
 }
 
 impl Served {
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
     /// What it has written so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()

@@ -1,7 +1,8 @@
 """Django's persistent connections, of which each thread has one."""
 
 import os
-from urllib.parse import parse_qs, urlsplit
+import pathlib
+import sys
 
 import django
 from django.conf import settings
@@ -10,22 +11,10 @@ from django.db import Error, connection
 
 import threads
 
-URI = urlsplit(os.environ["URI"])
+sys.path.append(str(pathlib.Path(__file__).parent.parent))
+from django_database import database  # noqa: E402
 
-settings.configure(
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": URI.hostname,
-            "PORT": URI.port,
-            "NAME": URI.path[1:],
-            "USER": URI.username,
-            "PASSWORD": URI.password,
-            "CONN_MAX_AGE": None,
-            "OPTIONS": {name: values[0] for name, values in parse_qs(URI.query).items()},
-        }
-    },
-)
+settings.configure(DATABASES={"default": database(os.environ["URI"])})
 django.setup()
 
 
