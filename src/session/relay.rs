@@ -320,7 +320,7 @@ impl<'a> Relay<'a> {
         if self.watch.as_ref().is_some_and(|watch| watch.has_left_clean()) {
             return Ok(false);
         }
-        // Nothing is run any more.
+        // Behind a FATAL nothing is run any more: the answer is what was said.
         if !self.fatal.is_empty() {
             return Ok(false);
         }

@@ -84,7 +84,7 @@ impl Relay {
         if self.pending.conversation.is_terminated() || self.pending.errand.is_some() {
             return Ok(false);
         }
-        // Nothing is run any more.
+        // Behind a FATAL nothing is run any more: the answer is what was said.
         if self.downward.fatal.is_some() {
             return Ok(false);
         }
