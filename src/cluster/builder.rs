@@ -13,6 +13,7 @@ use super::guardian::{Duty, Guardian};
 use super::installation::Installation;
 use super::port;
 use super::server::Arguments;
+use super::unused;
 use super::{Cluster, Running};
 
 /// How often a port that was free a moment ago may turn out to be taken.
@@ -137,7 +138,7 @@ impl Builder {
         }
         let account = Account::for_servers()?;
         let layout = Layout::create(self.directory.as_deref(), account)?;
-        let mut guardian = Guardian::start(Duty::postmaster(layout.temporary()), account)?;
+        let mut guardian = self.guardian(&layout, account)?;
         self.initdb().run(&layout, &mut guardian)?;
         self.configuration.write(&layout)?;
         let setup = self.setup.clone();
@@ -147,13 +148,22 @@ impl Builder {
     }
 
     /// Starts the server of a cluster that was made in this directory before,
-    /// by this process or another one, as it was configured then.
+    /// by this process or another one, as it was configured then. Waits until
+    /// nothing of that one is at work there any more.
     pub fn open(self) -> Result<Cluster, Error> {
         let account = Account::for_servers()?;
         let directory = self.directory.clone().unwrap_or_default();
         let layout = Layout::existing(&directory, account)?;
-        let guardian = Guardian::start(Duty::postmaster(layout.temporary()), account)?;
+        let guardian = self.guardian(&layout, account)?;
         self.into_cluster(layout, guardian).start_on_a_port()
+    }
+
+    /// It has a directory that stays to itself, once nothing of an earlier
+    /// process is at work there.
+    fn guardian(&self, layout: &Layout, account: Account) -> Result<Guardian, Error> {
+        let lock = self.directory.as_deref().map(unused::lock).transpose()?;
+        let duty = Duty { lock, ..Duty::postmaster(layout.temporary()) };
+        Guardian::start(duty, account)
     }
 
     fn initdb(&self) -> Initdb<'_> {

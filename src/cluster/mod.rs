@@ -46,6 +46,7 @@ mod program;
 mod replication;
 mod server;
 mod temporary;
+mod unused;
 
 pub use builder::Builder;
 pub use error::Error;
@@ -55,6 +56,7 @@ pub use manager::HaManager;
 pub use member::{Member, PATRONI_USER};
 pub use patroni::{Certified, Passwords, PatroniCluster, PatroniSettings, Timings};
 pub use temporary::TemporaryDirectory;
+pub use unused::wait_until_unused;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -17,14 +17,12 @@
 //! * **Two processes never work on one directory**: the lock is held until the
 //!   last of what an earlier one started has ended.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use rustix::fs::{FlockOperation, flock};
 
 use crate::domain::Secret;
 
@@ -35,12 +33,11 @@ use super::etcd::Etcd;
 use super::installation::Installation;
 use super::manager::HaManager;
 use super::member::Member;
+use super::unused;
 
 /// For a new cluster until all its nodes take connections: `initdb`, and a base
 /// backup for each standby.
 const READY_WITHIN: Duration = Duration::from_secs(240);
-/// For what an earlier process started to end: longer than guardians take.
-const UNUSED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How fast Patroni notices, in seconds.
@@ -128,7 +125,7 @@ impl PatroniCluster {
             private(&directory.join("ca.crt"), &tls.authority, account)?;
         }
         let password = settings.passwords.etcd.as_ref();
-        let lock = Some(lock(directory)?);
+        let lock = Some(unused::lock(directory)?);
         let etcd = Etcd::create(manager.etcd(), &directory.join("etcd"), password, lock)?;
         let make = |number| Member::create(manager, directory, settings, number, etcd.port());
         let members = (1..=settings.nodes).map(make).collect::<Result<_, _>>()?;
@@ -154,12 +151,6 @@ impl PatroniCluster {
         directory.join("etcd").is_dir()
     }
 
-    /// Waits until nothing runs any more that an earlier process started in
-    /// this directory.
-    pub fn wait_until_unused(directory: &Path) -> Result<(), Error> {
-        if directory.join("lock").exists() { lock(directory).map(drop) } else { Ok(()) }
-    }
-
     /// The nodes, by their numbers.
     #[must_use]
     pub fn members(&self) -> &[Member] {
@@ -176,7 +167,7 @@ impl PatroniCluster {
     /// earlier process started.
     pub fn start(&self) -> Result<(), Error> {
         let is_stopped = self.etcd.program().is_stopped();
-        let lock = is_stopped.then(|| lock(&self.directory)).transpose()?;
+        let lock = is_stopped.then(|| unused::lock(&self.directory)).transpose()?;
         self.etcd.start(lock)?;
         self.members.iter().try_for_each(|member| member.start(&self.etcd))
     }
@@ -235,21 +226,6 @@ impl Drop for PatroniCluster {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// The lock of a directory, once nobody else has it.
-fn lock(directory: &Path) -> Result<File, Error> {
-    let path = directory.join("lock");
-    let mut options = OpenOptions::new();
-    let file = options.create(true).append(true).mode(0o600).open(&path).doing("opening", &path)?;
-    let start = Instant::now();
-    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if start.elapsed() > UNUSED_WITHIN {
-            return Err(Error::InUse { directory: directory.to_owned() });
-        }
-        thread::sleep(LOOK_EVERY);
-    }
-    Ok(file)
 }
 
 /// Writes a file that the servers' user alone may read.

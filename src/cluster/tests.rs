@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use super::*;
@@ -27,7 +28,7 @@ fn eventually(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -165,7 +166,7 @@ fn a_frozen_server_answers_nobody_until_it_is_thawed_or_dropped() {
     cluster.freeze().unwrap();
     let mut psql = cluster.client("psql", "postgres");
     let mut client = psql.args(["-Xqc", "SELECT 1"]).stdout(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(300));
     assert!(client.try_wait().unwrap().is_none());
     cluster.thaw().unwrap();
     assert!(client.wait().unwrap().success());
@@ -240,6 +241,24 @@ fn a_drop_removes_the_temporary_directory_and_keeps_a_given_one() {
     assert!(matches!(refused, Err(Error::NotEmpty { .. })));
 }
 
+/// What an earlier process left at work counts, too: it has the lock as long.
+#[test]
+fn a_directory_is_worked_on_by_one_cluster_at_a_time() {
+    let installation = tls_installation();
+    let given = tempfile::Builder::new().prefix("postern-given-").tempdir().unwrap();
+    fs::set_permissions(given.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let directory = given.path().join("node");
+    let kept = || quick(&installation).password("secret").directory(&directory);
+    let first = kept().start().unwrap();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| kept().open().unwrap());
+        thread::sleep(Duration::from_secs(1));
+        assert!(!second.is_finished(), "it did not wait");
+        drop(first);
+        assert_eq!(second.join().unwrap().psql("SELECT 1").unwrap(), "1");
+    });
+}
+
 #[test]
 fn nothing_outlives_a_killed_owner() {
     let mut command = Command::new(env::current_exe().unwrap());
@@ -267,7 +286,7 @@ fn an_owner_to_be_killed() {
     let cluster = quick(&tls_installation()).start().unwrap();
     let directory = cluster.data_dir().parent().unwrap();
     println!("owns {} {}", cluster.pid().unwrap(), directory.display());
-    std::thread::sleep(Duration::from_secs(60));
+    thread::sleep(Duration::from_secs(60));
 }
 
 /// The name that the test harness gives to a test of this file.

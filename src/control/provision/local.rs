@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! <directory>/<service>/   what src/cluster makes
+//!                  lock    locked while anything of them runs
 //!                  made    says that making them came to its end
 //!                  ca.crt  the authority of the servers' certificate
 //! ```
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::PatroniCluster;
+use crate::cluster;
 use crate::control::catalog::record::{ServiceKind, ServiceRecord};
 use crate::disk;
 use crate::domain::{NodeTls, Plan, Secret};
@@ -187,7 +188,7 @@ impl LocalServers {
     pub fn remove(&self, name: &str) -> Result<(), String> {
         self.forget(name);
         let home = self.home(name);
-        PatroniCluster::wait_until_unused(&home).map_err(text)?;
+        cluster::wait_until_unused(&home).map_err(text)?;
         remove(&home)
     }
 

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
 use postern::cluster::{Cluster, Installations};
 use serde_json::Value;
@@ -154,6 +155,21 @@ directory = "local"
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         Answer::read(&text)
+    }
+
+    /// Waits until a service runs; panics with what is said of it if it does
+    /// not within a minute, in which a step that failed is tried six times.
+    #[track_caller]
+    pub fn wait_until_runs(&self, name: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let service = self.ask("GET", &format!("/v1/services/{name}"), None).json();
+            if service["state"] == "running" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} does not run: {service}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Registers a server as a node.

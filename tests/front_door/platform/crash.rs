@@ -25,9 +25,7 @@ fn a_service_whose_making_was_cut_off_is_finished_after_the_restart() {
         std::thread::sleep(Duration::from_millis(delay / 4));
         plane.kill_9();
         plane.serve();
-        eventually("the service to run", || {
-            plane.ask("GET", &format!("/v1/services/{name}"), None).json()["state"] == "running"
-        });
+        plane.wait_until_runs(&name);
         let uri = plane.ok(&["service", "uri", &name]);
         assert!(uri.contains(password.as_str().unwrap()), "the acknowledged password stays");
         let extension = psql(&uri, "SELECT extname FROM pg_extension WHERE extname = 'vector'");
@@ -53,9 +51,7 @@ fn a_local_server_whose_making_was_cut_off_is_made_anew() {
         std::thread::sleep(Duration::from_millis(delay));
         plane.kill_9();
         plane.serve();
-        eventually("the service to run", || {
-            plane.ask("GET", &format!("/v1/services/{name}"), None).json()["state"] == "running"
-        });
+        plane.wait_until_runs(&name);
         let uri = plane.ok(&["service", "uri", &name]);
         eventually("the service to answer", || psql(&uri, "SELECT 1").status.success());
         plane.ok(&["service", "delete", &name]);
