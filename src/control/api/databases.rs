@@ -71,8 +71,11 @@ pub(super) async fn create(
     if there {
         return Err(Problem::conflict(format!("There is a database {:?} already.", body.name)));
     }
-    steps::database(&session, &body.name, &owner).await.map_err(|error| sql_problem(&error))?;
-    note(&api, &permit, "database.create", &name, &body.name).await?;
+    note(&api, &permit, "database.create", &name, &body.name, None).await?;
+    if let Err(error) = steps::database(&session, &body.name, &owner).await {
+        note(&api, &permit, "database.create", &name, &body.name, Some(&error)).await?;
+        return Err(sql_problem(&error));
+    }
     let path = format!("/v1/services/{name}/databases/{}", segment(&body.name));
     Ok(created(&path, 0, DatabaseView { name: body.name, owner }))
 }
@@ -99,8 +102,11 @@ pub(super) async fn remove(
     if !has_database(&session, &database).await? {
         return Err(not_found());
     }
-    steps::drop_database(&session, &database).await.map_err(|error| sql_problem(&error))?;
-    note(&api, &permit, "database.delete", &name, &database).await?;
+    note(&api, &permit, "database.delete", &name, &database, None).await?;
+    if let Err(error) = steps::drop_database(&session, &database).await {
+        note(&api, &permit, "database.delete", &name, &database, Some(&error)).await?;
+        return Err(sql_problem(&error));
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -113,18 +119,21 @@ async fn has_database(session: &Superuser, name: &str) -> Result<bool, Problem> 
     found.map_err(|error| sql_problem(&error))
 }
 
+/// Before it is done, so that nothing is done of which the audit log does not
+/// know; once more with the reason, if it was not done.
 async fn note(
     api: &Api,
     permit: &Permit<Write>,
     action: &str,
     service: &str,
     database: &str,
+    failed: Option<&NodeError>,
 ) -> Result<(), Problem> {
-    let audit = Audit {
-        actor: permit.caller.name.clone(),
-        action: action.to_owned(),
-        detail: serde_json::json!({ "database": database }),
+    let detail = match failed {
+        None => serde_json::json!({ "database": database }),
+        Some(error) => serde_json::json!({ "database": database, "failed": error.to_string() }),
     };
+    let audit = Audit { actor: permit.caller.name.clone(), action: action.to_owned(), detail };
     let subject = format!("services/{service}");
     let note = move |catalog: &Catalog| Ok(catalog.change().audit(&subject, &audit).commit()?);
     api.with_catalog(note).await.map(drop)

@@ -66,4 +66,12 @@ impl Once {
             }
         }
     }
+
+    /// Nothing was created after all: a repetition is carried out.
+    pub(super) fn forget<'c>(&self, change: Change<'c>) -> Change<'c> {
+        match &self.0 {
+            None => change,
+            Some(record) => change.remove(record, Expect::Any),
+        }
+    }
 }

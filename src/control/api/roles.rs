@@ -18,11 +18,17 @@ use super::overview::Known;
 use super::page::{Page, PageQuery, Window};
 use super::problem::{Problem, Problems};
 use super::request::{Body, Findings, IdempotencyKey, Named};
-use super::{Api, created, segment};
-use crate::control::catalog::record::{RoleRecord, Scope, role_secret, rotation_secret};
+use super::turns::Turn;
+use super::{Api, created, segment, to_its_end};
+use crate::control::catalog::record::{
+    RoleRecord, RoleStage, Scope, ServiceRecord, role_secret, rotation_secret,
+};
 use crate::control::catalog::store::{Expect, Range};
-use crate::control::catalog::{Audit, Versioned, now, rotations};
+use crate::control::catalog::{Audit, Record as _, Versioned, now, rotations};
+use crate::control::management::NodeError;
+use crate::control::provision::roles::{self, Sealed};
 use crate::control::provision::steps;
+use crate::control::provision::superuser::Superuser;
 use crate::domain::Secret;
 
 /// The roles that were made here.
@@ -40,14 +46,15 @@ pub(super) async fn list(
     let prefix = format!("{name}/");
     let (after, limit) = (format!("{prefix}{}", window.after()), window.most());
     let views = api.with_catalog(move |catalog| {
-        let range = Range { prefix: &prefix, after: &after, limit };
+        let range = Range { prefix: &prefix, after: &after, ..Range::ALL };
         let roles: Vec<Versioned<RoleRecord>> = catalog.list(range)?;
+        let shown = roles.into_iter().filter(|found| found.record.stage.is_shown());
         let view = |found: Versioned<RoleRecord>| {
             let path = role_secret(&found.record.service, &found.record.role);
             let password = if may_see { catalog.secret(&path)? } else { None };
             Ok(view(found.record, password))
         };
-        roles.into_iter().map(view).collect::<Result<Vec<_>, Problem>>()
+        shown.take(limit).map(view).collect::<Result<Vec<_>, Problem>>()
     });
     Ok(window.page(views.await?, |role| role.name.clone()))
 }
@@ -86,42 +93,61 @@ pub(super) async fn create(
     let once = Once::new(key, &permit.caller, &collection, &body);
     let earlier = once.clone();
     let earlier = api.with_catalog(move |catalog| earlier.earlier(catalog)).await?;
-    if earlier.is_none() {
-        let session = primary(&api, &service, "postgres").await?;
-        let there = steps::has_role(&session, &body.name).await.map_err(|e| sql_problem(&e))?;
-        if there {
-            return Err(Problem::conflict(format!("There is a role {:?} already.", body.name)));
-        }
-        // Written down first, so that a crash leaves no role whose password
-        // nobody knows: the role is made again with the same.
-        let password = random_password();
-        let record = RoleRecord {
-            service: name.clone(),
-            role: body.name.clone(),
-            created_at: now(),
-            rotated_at: now(),
-            previous_until: None,
-        };
-        let audit = Audit {
-            actor: permit.caller.name.clone(),
-            action: "role.create".to_owned(),
-            detail: serde_json::json!({ "role": body.name }),
-        };
-        let (sealed, noted) = (password.clone(), once.clone());
-        let written = api.with_catalog(move |catalog| {
-            let path = role_secret(&record.service, &record.role);
-            let change = catalog.change().put(&record, Expect::Any).seal(&path, &sealed);
-            let change = change.unseal(&rotation_secret(&record.service, &record.role));
-            let change = noted.note(change, &record.role);
-            Ok(change.audit(&format!("services/{}", record.service), &audit).commit()?)
-        });
-        written.await?;
-        steps::role(&session, &body.name, &password).await.map_err(|error| sql_problem(&error))?;
-        api.management.replace_role(&api.known(&name)?, &body.name);
-    }
-    let role = earlier.unwrap_or(body.name);
+    let role = match earlier {
+        Some(role) => role,
+        None => to_its_end(make(api.clone(), service, body.name, once, permit.caller.name)).await?,
+    };
     let (version, made) = api.role(&name, &role).await?;
     Ok(created(&format!("/v1/services/{name}/roles/{}", segment(&role)), version, made))
+}
+
+/// Written down first, with its password: after a crash the role is made with
+/// the same.
+async fn make(
+    api: Api,
+    service: ServiceRecord,
+    role: String,
+    once: Once,
+    actor: String,
+) -> Result<String, Problem> {
+    let _turn = api.turn(&service.name, &role)?;
+    let session = primary(&api, &service, "postgres").await?;
+    if steps::has_role(&session, &role).await.map_err(|error| sql_problem(&error))? {
+        return Err(Problem::conflict(format!("There is a role {role:?} already.")));
+    }
+    let record = RoleRecord {
+        service: service.name.clone(),
+        role: role.clone(),
+        created_at: now(),
+        rotated_at: now(),
+        previous_until: None,
+        stage: RoleStage::Making,
+    };
+    let audit = Audit {
+        actor,
+        action: "role.create".to_owned(),
+        detail: serde_json::json!({ "role": role }),
+    };
+    let (written, noted) = (record.clone(), once.clone());
+    let written = api.with_catalog(move |catalog| {
+        let before = catalog.get::<RoleRecord>(&written.name())?;
+        if before.is_some_and(|before| !before.record.stage.is_shown()) {
+            return Err(under_way());
+        }
+        let path = role_secret(&written.service, &written.role);
+        let change = catalog.change().put(&written, Expect::Any).seal(&path, &random_password());
+        let change = change.unseal(&rotation_secret(&written.service, &written.role));
+        let change = noted.note(change, &written.role);
+        Ok(change.audit(&format!("services/{}", written.service), &audit).commit()?)
+    });
+    let version = written.await?;
+    api.tell(&session, &service, Versioned { version, record }, Some(once)).await?;
+    api.management.replace_role(&api.known(&service.name)?, &role);
+    Ok(role)
+}
+
+fn under_way() -> Problem {
+    Problem::unavailable("The role is being made or taken away at this moment; try again.")
 }
 
 /// Takes a role away; what it owned becomes the admin role's.
@@ -139,35 +165,91 @@ pub(super) async fn remove(
     if role == service.admin_role {
         return Err(Problem::conflict("The admin role goes with its service."));
     }
-    let live = api.known(&name)?;
-    let session = primary(&api, &service, &service.database).await?;
-    let dropped = steps::drop_role(&session, &role, &service.admin_role).await;
-    dropped.map_err(|error| sql_problem(&error))?;
-    api.management.replace_role(&live, &role);
-    let audit = Audit {
-        actor: permit.caller.name,
-        action: "role.delete".to_owned(),
-        detail: serde_json::json!({ "role": role }),
-    };
-    let removed = api.with_catalog(move |catalog| {
-        let found = catalog.get::<RoleRecord>(&format!("{name}/{role}"))?;
-        let found = found.ok_or_else(|| Problem::not_found("role", &role))?;
-        let change = catalog.change().remove(&found.record, Expect::Version(found.version));
-        let change = change.unseal(&role_secret(&name, &role));
-        let change = change.unseal(&rotation_secret(&name, &role));
-        Ok(change.audit(&format!("services/{name}"), &audit).commit()?)
-    });
-    removed.await?;
+    to_its_end(take_away(api, service, role, permit.caller.name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// Written down first: after a crash the role goes all the same.
+async fn take_away(
+    api: Api,
+    service: ServiceRecord,
+    role: String,
+    actor: String,
+) -> Result<(), Problem> {
+    let _turn = api.turn(&service.name, &role)?;
+    let live = api.known(&service.name)?;
+    let session = primary(&api, &service, &service.database).await?;
+    let audit = Audit {
+        actor,
+        action: "role.delete".to_owned(),
+        detail: serde_json::json!({ "role": role }),
+    };
+    let (name, of) = (service.name.clone(), role.clone());
+    let marked = api.with_catalog(move |catalog| {
+        let found = catalog.get::<RoleRecord>(&format!("{name}/{of}"))?;
+        let found = found.ok_or_else(|| Problem::not_found("role", &of))?;
+        let record = RoleRecord { stage: RoleStage::Removing, ..found.record };
+        let change = catalog.change().put(&record, Expect::Version(found.version));
+        let version = change.audit(&format!("services/{name}"), &audit).commit()?;
+        Ok(Versioned { version, record })
+    });
+    let marked = marked.await?;
+    api.tell(&session, &service, marked, None).await?;
+    api.management.replace_role(&live, &role);
+    Ok(())
+}
+
 impl Api {
+    /// The right to change a role.
+    fn turn(&self, service: &str, role: &str) -> Result<Turn, Problem> {
+        let turn = self.turns.take(format!("{service}/{role}"));
+        turn.ok_or_else(|| Problem::conflict("The role is being changed at this moment."))
+    }
+
+    /// Tells the primary what stands in the catalogue of a role, and notes that
+    /// it knows. What it refuses is as if nobody had asked for it; where nobody
+    /// knows what has become of it, it is told again until it answers.
+    async fn tell(
+        &self,
+        session: &Superuser,
+        service: &ServiceRecord,
+        found: Versioned<RoleRecord>,
+        once: Option<Once>,
+    ) -> Result<(), Problem> {
+        let record = found.record.clone();
+        let sealed = self.with_catalog(move |catalog| Ok(Sealed::read(catalog, &record)?));
+        let sealed = sealed.await?.ok_or_else(|| Problem::ours(&"no password is sealed"))?;
+        match roles::tell(session, service, &found.record, &sealed).await {
+            Ok(()) => {
+                let noted =
+                    self.with_catalog(move |catalog| Ok(roles::told(catalog, &found).commit()?));
+                noted.await.map(drop)
+            }
+            Err(error @ NodeError::Query { .. }) => {
+                let noted = self.with_catalog(move |catalog| {
+                    let change = roles::refused(catalog, &found);
+                    Ok(once.iter().fold(change, |change, once| once.forget(change)).commit()?)
+                });
+                noted.await?;
+                Err(sql_problem(&error))
+            }
+            Err(error) => {
+                self.provisioner()?.settle_role(&service.name, &found.record.role);
+                Err(sql_problem(&error))
+            }
+        }
+    }
+
     /// A role with its password, and its version.
     async fn role(&self, service: &str, role: &str) -> Result<(u64, RoleView), Problem> {
         let (service, role) = (service.to_owned(), role.to_owned());
         let found = self.with_catalog(move |catalog| {
             let found = catalog.get::<RoleRecord>(&format!("{service}/{role}"))?;
+            let found = found.filter(|found| found.record.stage != RoleStage::Removing);
             let found = found.ok_or_else(|| Problem::not_found("role", &role))?;
+            if !found.record.stage.is_shown() {
+                return Err(under_way());
+            }
             Ok((found.version, found.record, catalog.secret(&role_secret(&service, &role))?))
         });
         let (version, record, password) = found.await?;

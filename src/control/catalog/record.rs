@@ -14,8 +14,8 @@ use super::store::Collection;
 pub use access::{IdempotencyRecord, Scope, TokenRecord};
 pub use node::{Found, NodeRecord, Usage};
 pub use service::{
-    PlacedNode, Provider, RoleRecord, ServiceKind, ServiceRecord, Stage, Step, TopologyRecord,
-    role_secret, rotation_secret,
+    PlacedNode, Provider, RoleRecord, RoleStage, ServiceKind, ServiceRecord, Stage, Step,
+    TopologyRecord, role_secret, rotation_secret,
 };
 
 /// What an entry can be read as.

@@ -16,6 +16,7 @@
 pub mod local;
 pub mod look;
 pub mod placement;
+pub mod roles;
 pub mod steps;
 pub mod superuser;
 mod worker;
@@ -26,7 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use super::catalog::record::{Found, NodeRecord, Provider, ServiceKind, ServiceRecord, Stage};
+use super::catalog::record::{
+    Found, NodeRecord, Provider, RoleRecord, RoleStage, ServiceKind, ServiceRecord, Stage,
+};
 use super::catalog::store::Range;
 use super::catalog::{Catalog, CatalogError, Versioned};
 use super::config::Plans;
@@ -100,7 +103,19 @@ impl Provisioner {
                 Stage::Ready | Stage::Failed => {}
             }
         }
+        let roles: Vec<Versioned<RoleRecord>> = self.means.catalog.list(Range::ALL)?;
+        for role in roles.into_iter().map(|found| found.record) {
+            if role.stage != RoleStage::Ready {
+                self.settle_role(&role.service, &role.role);
+            }
+        }
         Ok(())
+    }
+
+    /// Has the primary told what it is yet to be told of a role.
+    pub fn settle_role(&self, service: &str, role: &str) {
+        let (means, service, role) = (Arc::clone(&self.means), service.to_owned(), role.to_owned());
+        self.means.runtime.spawn(async move { roles::settle(&means, &service, &role).await });
     }
 
     /// Has a worker bring a service to where the catalogue says it should be.

@@ -6,10 +6,10 @@ use tokio::time::sleep;
 
 use super::local::{ManagerPasswords, Order};
 use super::superuser::Superuser;
-use super::{Means, blocking, local, login, look_at, placement, steps};
+use super::{Means, blocking, local, login, look_at, placement, roles, steps};
 use crate::control::catalog::record::{
     NodeRecord, PlacedNode, Provider, RoleRecord, ServiceKind, ServiceRecord, Stage, Step,
-    TopologyRecord, Usage, role_secret, rotation_secret,
+    TopologyRecord, Usage, role_secret,
 };
 use crate::control::catalog::store::{Expect, Range};
 use crate::control::catalog::{Versioned, now};
@@ -21,7 +21,7 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why a step was not done.
-enum Trouble {
+pub(super) enum Trouble {
     /// It may work later.
     Passing(String),
     /// It will not, as things are: somebody must do something.
@@ -31,6 +31,13 @@ enum Trouble {
 impl From<String> for Trouble {
     fn from(why: String) -> Self {
         Self::Passing(why)
+    }
+}
+
+impl From<Trouble> for String {
+    fn from(trouble: Trouble) -> Self {
+        let (Trouble::Passing(why) | Trouble::Final(why)) = trouble;
+        why
     }
 }
 
@@ -170,7 +177,7 @@ async fn secret(means: &Means, path: String) -> Result<Secret<String>, Trouble> 
 
 /// The first node is the primary that was found when the nodes were chosen;
 /// another one may have taken over since.
-async fn primary(
+pub(super) async fn primary(
     means: &Means,
     record: &ServiceRecord,
     database: &str,
@@ -275,12 +282,10 @@ async fn delete(means: &Means, found: Versioned<ServiceRecord>) -> Result<(), St
         let expect = Expect::Version(found.version);
         let mut change = catalog.change().remove(&record, expect);
         let prefix = format!("{}/", record.name);
-        let roles: Vec<Versioned<RoleRecord>> =
+        let of_service: Vec<Versioned<RoleRecord>> =
             catalog.list(Range { prefix: &prefix, ..Range::ALL })?;
-        for role in roles {
-            let path = role_secret(&record.name, &role.record.role);
-            change = change.remove(&role.record, Expect::Version(role.version)).unseal(&path);
-            change = change.unseal(&rotation_secret(&record.name, &role.record.role));
+        for role in of_service {
+            change = roles::without(change, &role.record, Expect::Version(role.version));
         }
         change = change.unseal(&record.management_secret());
         for path in local::secrets(&record) {

@@ -141,6 +141,13 @@ directory = "local"
 
     /// A request with these lines in its header.
     pub fn ask_with(&self, method: &str, path: &str, lines: &[&str], body: Option<&str>) -> Answer {
+        let mut text = String::new();
+        self.send(method, path, lines, body).read_to_string(&mut text).unwrap();
+        Answer::read(&text)
+    }
+
+    /// A request, whose answer is yet to come.
+    pub fn send(&self, method: &str, path: &str, lines: &[&str], body: Option<&str>) -> TcpStream {
         let mut stream = TcpStream::connect(("127.0.0.1", self.api_port)).unwrap();
         let body = body.unwrap_or_default();
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
@@ -152,9 +159,7 @@ directory = "local"
             head = head + line + "\r\n";
         }
         write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        Answer::read(&text)
+        stream
     }
 
     /// Waits until a service runs; panics with what is said of it if it does

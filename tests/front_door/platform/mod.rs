@@ -5,6 +5,7 @@
 mod api;
 pub mod control_plane;
 mod crash;
+mod interrupted;
 mod life;
 mod live;
 mod remote;

@@ -161,12 +161,8 @@ fn a_pooled_client_goes_on_with_its_password_for_the_grace_time() {
         let pids = rotated.server.psql(pids).unwrap();
         pids.lines().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
     };
-    // One that could not be opened is tried again after 15 s.
-    let patience = Instant::now() + Duration::from_secs(40);
-    while open().len() != 2 {
-        assert!(Instant::now() < patience, "no spare connection");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    // One more, if the client's login and the spares were opened at one time.
+    eventually("a spare connection", || open().len() >= 2);
     let before = open();
     let since = Instant::now();
     let second = rotated.rotate("15s");
@@ -179,7 +175,7 @@ fn a_pooled_client_goes_on_with_its_password_for_the_grace_time() {
     let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
     rotated.server.psql(all).unwrap();
     let is_new = |pid: &i32| !before.contains(pid);
-    eventually("other connections", || open().iter().filter(|pid| is_new(pid)).count() == 2);
+    eventually("other connections", || open().iter().filter(|pid| is_new(pid)).count() >= 2);
     eventually("the client to go on", || pid(&client).is_ok_and(|pid| is_new(&pid)));
     assert_eq!(rotated.refused_on_the_server(), 0);
     let late = runtime.block_on(connect(&rotated.plain_uri(true, &rotated.first))).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! The new password is sealed before the server is told, and with it what lets
 //! the one before go on: a crash at any moment leaves a password that works,
-//! the one before where the server was not told.
+//! the one before until the server is told after the restart.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,11 +19,11 @@ use crate::control::api::overview::Known;
 use crate::control::api::problem::{Problem, Problems};
 use crate::control::api::request::{Findings, Named, OptionalBody};
 use crate::control::api::{Api, to_its_end};
-use crate::control::catalog::record::{RoleRecord, role_secret, rotation_secret};
+use crate::control::catalog::record::{RoleRecord, RoleStage, role_secret, rotation_secret};
 use crate::control::catalog::store::Expect;
-use crate::control::catalog::{Audit, now};
+use crate::control::catalog::{Audit, Versioned, now};
 use crate::control::provision::steps;
-use crate::control::provision::superuser::{Superuser, scram_verifier};
+use crate::control::provision::superuser::Superuser;
 use crate::domain::Secret;
 
 /// Gives a role another password. The old one is refused from now on, or after
@@ -53,24 +53,19 @@ pub(in crate::control::api) async fn rotate(
         detail: serde_json::json!({ "role": role, "grace": order.grace }),
     };
     to_its_end(async move {
-        let turn = api.turns.take(format!("{name}/{role}"));
-        let _turn = turn.ok_or_else(|| Problem::conflict("Its password is being changed now."))?;
+        let _turn = api.turn(&name, &role)?;
         let live = api.known(&name)?;
         let session = primary(&api, &service, "postgres").await?;
         let password = random_password();
         let until = end_of_grace(order.grace);
         let rotation = rotation(&session, &role, &password, until).await?;
         let until = until.filter(|_| rotation.is_some());
-        let sealed = Sealed { password: password.clone(), rotation: rotation.clone(), until };
-        api.seal(&name, &role, sealed, audit).await?;
-        let verifier = match &rotation {
-            Some(rotation) => rotation.verifier().to_text(),
-            None => scram_verifier(&password),
-        };
+        let sealed = Sealed { password, rotation: rotation.clone(), until };
+        let found = api.seal(&name, &role, sealed, audit).await?;
         api.management.begin_rotation(&live, &role, rotation);
-        let told = steps::set_verifier(&session, &role, &verifier).await;
+        let told = api.tell(&session, &service, found, None).await;
         api.management.end_rotation(&live, &role, told.is_ok());
-        told.map_err(|error| sql_problem(&error))?;
+        told?;
         Ok(Json(api.role(&name, &role).await?.1))
     })
     .await
@@ -116,7 +111,7 @@ impl Api {
         role: &str,
         sealed: Sealed,
         audit: Audit,
-    ) -> Result<(), Problem> {
+    ) -> Result<Versioned<RoleRecord>, Problem> {
         let (service, role) = (service.to_owned(), role.to_owned());
         let Sealed { password, rotation, until } = sealed;
         let previous_until =
@@ -130,7 +125,12 @@ impl Api {
         let written = self.with_catalog(move |catalog| {
             let found = catalog.get::<RoleRecord>(&format!("{service}/{role}"))?;
             let found = found.ok_or_else(|| Problem::not_found("role", &role))?;
-            let record = RoleRecord { rotated_at: now(), previous_until, ..found.record };
+            let record = RoleRecord {
+                rotated_at: now(),
+                previous_until,
+                stage: RoleStage::Rotating,
+                ..found.record
+            };
             let change = catalog.change().put(&record, Expect::Version(found.version));
             let change = change.seal(&role_secret(&service, &role), &password);
             let path = rotation_secret(&service, &role);
@@ -139,9 +139,10 @@ impl Api {
                 None => change.unseal(&path),
             };
             let change = change.event(&service, "rotated", said);
-            Ok(change.audit(&format!("services/{service}"), &audit).commit()?)
+            let version = change.audit(&format!("services/{service}"), &audit).commit()?;
+            Ok(Versioned { version, record })
         });
-        written.await.map(drop)
+        written.await
     }
 }
 

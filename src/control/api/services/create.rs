@@ -11,7 +11,8 @@ use crate::control::api::problem::{Problem, Problems};
 use crate::control::api::request::{Body, Findings, IdempotencyKey};
 use crate::control::api::{Api, created, segment};
 use crate::control::catalog::record::{
-    NodeRecord, PlacedNode, Provider, RoleRecord, ServiceRecord, Stage, Step, Usage, role_secret,
+    NodeRecord, PlacedNode, Provider, RoleRecord, RoleStage, ServiceRecord, Stage, Step, Usage,
+    role_secret,
 };
 use crate::control::catalog::store::{Expect, Range};
 use crate::control::catalog::{Audit, Catalog, Versioned, declared, now};
@@ -255,6 +256,7 @@ fn write(
         created_at: record.created_at.clone(),
         rotated_at: record.created_at.clone(),
         previous_until: None,
+        stage: RoleStage::Ready,
     };
     let mut change = catalog.change().put(record, Expect::Absent).put(&role, Expect::Absent);
     let secrets = [record.management_secret(), role_secret(&record.name, &record.admin_role)];

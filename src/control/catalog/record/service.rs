@@ -221,6 +221,33 @@ pub struct RoleRecord {
     /// Until when the password before works, RFC 3339.
     #[serde(default)]
     pub previous_until: Option<String>,
+    /// What its node is yet to be told.
+    #[serde(default)]
+    pub stage: RoleStage,
+}
+
+/// Where a role is in its life. What its node is to be told stands here before
+/// it is told, so that a crash in between is made good after the restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleStage {
+    /// The node has been told everything.
+    #[default]
+    Ready,
+    /// It is being made: nobody is shown it yet.
+    Making,
+    /// It is being given the password that is sealed.
+    Rotating,
+    /// It is being taken away: nobody is shown it any more.
+    Removing,
+}
+
+impl RoleStage {
+    /// Whether there is such a role for those who ask.
+    #[must_use]
+    pub fn is_shown(self) -> bool {
+        matches!(self, Self::Ready | Self::Rotating)
+    }
 }
 
 impl Record for RoleRecord {
