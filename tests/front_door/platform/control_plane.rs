@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use postern::cluster::{Cluster, Installations};
 use serde_json::Value;
 
-use crate::stage::{eventually, free_ports, run, stdout, write_private};
+use crate::stage::{eventually, free_ports, http_get_status, run, stdout, write_private};
 
 pub const POSTERN: &str = env!("CARGO_BIN_EXE_postern");
 
@@ -24,6 +24,7 @@ pub struct ControlPlane {
     /// Where it finds programs; none: where the tests do.
     programs: Option<&'static str>,
     pub api_port: u16,
+    metrics_port: u16,
     pub token: String,
 }
 
@@ -66,13 +67,15 @@ directory = "local"
 "#
         );
         std::fs::write(directory.path().join("postern.toml"), text).unwrap();
-        let mut plane = Self { process: None, directory, programs, api_port, token: String::new() };
+        let token = String::new();
+        let mut plane = Self { process: None, directory, programs, api_port, metrics_port, token };
         plane.serve();
         plane.token = plane.ok(&["token", "create", "tests", "--scope", "admin"]);
         plane
     }
 
-    /// Starts the process, and waits until it serves.
+    /// Starts the process, and waits until it answers its command line and
+    /// listens to clients, which it does last.
     pub fn serve(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log"));
         let mut serve = Command::new(POSTERN);
@@ -81,8 +84,12 @@ directory = "local"
             serve.env("PATH", programs);
         }
         self.process = Some(serve.spawn().unwrap());
-        let started = || run(&mut self.command(&["status"])).status.success();
-        eventually("postern to serve", started);
+        let answers = || run(&mut self.command(&["status"])).status.success();
+        let listens = || {
+            let is_there = TcpStream::connect(("127.0.0.1", self.metrics_port)).is_ok();
+            is_there && http_get_status(self.metrics_port, "/readyz").0 == 200
+        };
+        eventually("postern to serve", || answers() && listens());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -221,7 +221,7 @@ fn a_pause_is_one_whoever_ordered_it_and_lasts_until_it_is_resumed() {
     let runtime = runtime();
     let waiting = runtime.spawn(async move { connect(&uri).await.map(drop) });
     std::thread::sleep(Duration::from_millis(300));
-    assert!(!waiting.is_finished());
+    assert!(!waiting.is_finished(), "{:?}", runtime.block_on(waiting));
     plane.ok(&["service", "resume", "orders"]);
     runtime.block_on(waiting).unwrap().unwrap();
     plane.ok(&["service", "pause", "orders"]);
