@@ -11,9 +11,9 @@ use super::data::{Configuration, Initdb, Layout, NodeCertificate};
 use super::error::Error;
 use super::guardian::{Duty, Guardian};
 use super::installation::Installation;
+use super::lock;
 use super::port;
 use super::server::Arguments;
-use super::unused;
 use super::{Cluster, Running};
 
 /// How often a port that was free a moment ago may turn out to be taken.
@@ -161,7 +161,7 @@ impl Builder {
     /// It has a directory that stays to itself, once nothing of an earlier
     /// process is at work there.
     fn guardian(&self, layout: &Layout, account: Account) -> Result<Guardian, Error> {
-        let lock = self.directory.as_deref().map(unused::lock).transpose()?;
+        let lock = self.directory.as_deref().map(lock::acquire).transpose()?;
         let duty = Duty { lock, ..Duty::postmaster(layout.temporary()) };
         Guardian::start(duty, account)
     }

@@ -38,6 +38,7 @@ mod etcd;
 mod guardian;
 mod http;
 mod installation;
+mod lock;
 mod manager;
 mod member;
 mod patroni;
@@ -46,17 +47,16 @@ mod program;
 mod replication;
 mod server;
 mod temporary;
-mod unused;
 
 pub use builder::Builder;
 pub use error::Error;
 pub use etcd::Etcd;
 pub use installation::{Installation, Installations};
+pub use lock::wait_until_unused;
 pub use manager::HaManager;
 pub use member::{Member, PATRONI_USER};
 pub use patroni::{Certified, Passwords, PatroniCluster, PatroniSettings, Timings};
 pub use temporary::TemporaryDirectory;
-pub use unused::wait_until_unused;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

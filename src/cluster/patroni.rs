@@ -31,9 +31,9 @@ use super::data::make_empty;
 use super::error::{Doing as _, Error};
 use super::etcd::Etcd;
 use super::installation::Installation;
+use super::lock;
 use super::manager::HaManager;
 use super::member::Member;
-use super::unused;
 
 /// For a new cluster until all its nodes take connections: `initdb`, and a base
 /// backup for each standby.
@@ -125,7 +125,7 @@ impl PatroniCluster {
             private(&directory.join("ca.crt"), &tls.authority, account)?;
         }
         let password = settings.passwords.etcd.as_ref();
-        let lock = Some(unused::lock(directory)?);
+        let lock = Some(lock::acquire(directory)?);
         let etcd = Etcd::create(manager.etcd(), &directory.join("etcd"), password, lock)?;
         let make = |number| Member::create(manager, directory, settings, number, etcd.port());
         let members = (1..=settings.nodes).map(make).collect::<Result<_, _>>()?;
@@ -167,7 +167,7 @@ impl PatroniCluster {
     /// earlier process started.
     pub fn start(&self) -> Result<(), Error> {
         let is_stopped = self.etcd.program().is_stopped();
-        let lock = is_stopped.then(|| unused::lock(&self.directory)).transpose()?;
+        let lock = is_stopped.then(|| lock::acquire(&self.directory)).transpose()?;
         self.etcd.start(lock)?;
         self.members.iter().try_for_each(|member| member.start(&self.etcd))
     }

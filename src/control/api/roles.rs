@@ -221,13 +221,14 @@ impl Api {
         let sealed = sealed.await?.ok_or_else(|| Problem::ours(&"no password is sealed"))?;
         match roles::tell(session, service, &found.record, &sealed).await {
             Ok(()) => {
-                let noted =
-                    self.with_catalog(move |catalog| Ok(roles::told(catalog, &found).commit()?));
+                let noted = self.with_catalog(move |catalog| {
+                    Ok(roles::settled(catalog, &found, true).commit()?)
+                });
                 noted.await.map(drop)
             }
             Err(error @ NodeError::Query { .. }) => {
                 let noted = self.with_catalog(move |catalog| {
-                    let change = roles::refused(catalog, &found);
+                    let change = roles::settled(catalog, &found, false);
                     Ok(once.iter().fold(change, |change, once| once.forget(change)).commit()?)
                 });
                 noted.await?;

@@ -72,23 +72,21 @@ pub async fn tell(
     }
 }
 
-/// The change with which nothing is to be told any more.
-pub fn told<'c>(catalog: &'c Catalog, found: &Versioned<RoleRecord>) -> Change<'c> {
+/// The change with which nothing is to be told any more: the node has done what
+/// it was told, or refuses. A role that was taken away then, or that was not
+/// made, is forgotten; another one is there as it is.
+pub fn settled<'c>(
+    catalog: &'c Catalog,
+    found: &Versioned<RoleRecord>,
+    is_done: bool,
+) -> Change<'c> {
     let (change, expect) = (catalog.change(), Expect::Version(found.version));
-    if found.record.stage == RoleStage::Removing {
-        return without(change, &found.record, expect);
+    match (found.record.stage, is_done) {
+        (RoleStage::Removing, true) | (RoleStage::Making, false) => {
+            without(change, &found.record, expect)
+        }
+        _ => change.put(&RoleRecord { stage: RoleStage::Ready, ..found.record.clone() }, expect),
     }
-    change.put(&RoleRecord { stage: RoleStage::Ready, ..found.record.clone() }, expect)
-}
-
-/// The change for what the node refuses: a role that was not made is forgotten,
-/// one that is there stays as it is.
-pub fn refused<'c>(catalog: &'c Catalog, found: &Versioned<RoleRecord>) -> Change<'c> {
-    let (change, expect) = (catalog.change(), Expect::Version(found.version));
-    if found.record.stage == RoleStage::Making {
-        return without(change, &found.record, expect);
-    }
-    change.put(&RoleRecord { stage: RoleStage::Ready, ..found.record.clone() }, expect)
 }
 
 /// Whether a node that said this will say it again: the customer has changed or
@@ -153,7 +151,7 @@ async fn try_to_settle(
     let removes = found.record.stage == RoleStage::Removing;
     let database = if removes { service.database.as_str() } else { "postgres" };
     let session = worker::primary(means, &service, database).await?;
-    let is_told = match tell(&session, &service, &found.record, &sealed).await {
+    let is_done = match tell(&session, &service, &found.record, &sealed).await {
         Ok(()) => true,
         Err(NodeError::Query { message, sqlstate }) if is_final(&sqlstate) => {
             tracing::warn!(
@@ -167,12 +165,9 @@ async fn try_to_settle(
         }
         Err(error) => return Err(error.to_string()),
     };
-    let saved = blocking(means, move |catalog| {
-        let change = if is_told { told(catalog, &found) } else { refused(catalog, &found) };
-        match change.commit() {
-            Err(error) if error.is_conflict() => Ok(Outcome::Overtaken),
-            saved => saved.map(|_| Outcome::Settled),
-        }
+    let saved = blocking(means, move |catalog| match settled(catalog, &found, is_done).commit() {
+        Err(error) if error.is_conflict() => Ok(Outcome::Overtaken),
+        saved => saved.map(|_| Outcome::Settled),
     });
     saved.await
 }

@@ -10,8 +10,11 @@ use postern::cluster::Cluster;
 use serde_json::{Value, json};
 
 use super::ControlPlane;
-use super::control_plane::node;
+use super::control_plane::{Answer, node};
 use crate::stage::{eventually, psql, stdout};
+
+/// Of a request that is repeated.
+const ONCE: &str = "Idempotency-Key: once";
 
 /// A transaction that lets nobody change a system catalogue. Dropped, it ends.
 struct Held(Child);
@@ -45,7 +48,7 @@ fn number(server: &Cluster, sql: &str) -> usize {
     server.psql(sql).unwrap().parse().unwrap()
 }
 
-/// Whether Postern waits for a lock, and for which statement.
+/// Whether a statement of Postern's waits for a lock.
 fn waits(server: &Cluster) -> bool {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE wait_event_type = 'Lock' AND application_name = 'postern'";
@@ -75,6 +78,14 @@ impl World {
         Self { plane, server }
     }
 
+    /// With a service that runs.
+    fn running() -> Self {
+        let world = Self::start("postgresql");
+        world.create("postgresql");
+        world.plane.wait_until_runs("orders");
+        world
+    }
+
     fn create(&self, kind: &str) {
         let body = json!({ "name": "orders", "plan": "hobbyist", "kind": kind });
         assert_eq!(self.plane.ask("POST", "/v1/services", Some(&body)).status, 201);
@@ -93,7 +104,7 @@ impl World {
         std::thread::sleep(Duration::from_millis(300));
     }
 
-    fn is_finished(&self, kind: &str) {
+    fn assert_finished(&self, kind: &str) {
         self.plane.wait_until_runs("orders");
         let uri = self.plane.ok(&["service", "uri", "orders"]);
         let extensions = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'";
@@ -102,6 +113,13 @@ impl World {
         assert_eq!(stdout(&psql(&uri, extensions)), expected);
         let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'defaultdb'";
         assert_eq!(stdout(&psql(&uri, owner)), "admin");
+    }
+
+    /// A role is asked for, always with the same key.
+    fn make_role(&self, name: &str) -> Answer {
+        let bearer = format!("Authorization: Bearer {}", self.plane.token);
+        let body = json!({ "name": name }).to_string();
+        self.plane.ask_with("POST", "/v1/services/orders/roles", &[&bearer, ONCE], Some(&body))
     }
 
     fn roles(&self) -> Vec<Value> {
@@ -133,10 +151,9 @@ impl World {
     fn crash_in(&mut self, table: &str, method: &str, path: &str, body: Option<&Value>) {
         let held = Held::lock(&self.server, table);
         let bearer = format!("Authorization: Bearer {}", self.plane.token);
-        let lines = [bearer.as_str(), "Idempotency-Key: once"];
-        let lines = if method == "POST" { &lines[..] } else { &lines[..1] };
+        let lines = [bearer.as_str(), ONCE];
         let body = body.map(Value::to_string);
-        let mut asked = self.plane.send(method, path, lines, body.as_deref());
+        let mut asked = self.plane.send(method, path, &lines, body.as_deref());
         eventually("the server to be told", || waits(&self.server));
         self.plane.kill_9();
         // The server has not done it either.
@@ -184,7 +201,7 @@ fn a_crash_in_any_statement_that_makes_roles_is_made_good() {
             world.crash();
         }
         drop(held);
-        world.is_finished("postgresql");
+        world.assert_finished("postgresql");
         if !waited {
             break;
         }
@@ -202,7 +219,7 @@ fn a_crash_in_the_making_of_a_database_is_made_good() {
     eventually("a statement to wait", || waits(&world.server));
     world.crash();
     drop(held);
-    world.is_finished("postgresql");
+    world.assert_finished("postgresql");
 }
 
 #[test]
@@ -218,23 +235,18 @@ fn a_crash_in_the_making_of_an_extension_is_made_good() {
     let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     eventually("the extension to be made", || number(&world.server, sleeps) > 0);
     world.crash();
-    world.is_finished("vector");
+    world.assert_finished("vector");
 }
 
 #[test]
 fn a_crash_in_the_making_of_a_role_leaves_it_made() {
-    let mut world = World::start("postgresql");
-    world.create("postgresql");
-    world.plane.wait_until_runs("orders");
+    let mut world = World::running();
     let body = json!({ "name": "app" });
     world.crash_in("pg_authid", "POST", "/v1/services/orders/roles", Some(&body));
     eventually("the role to work", || world.works());
     assert!(world.audited("role.create"));
     // Whoever heard nothing asks again.
-    let bearer = format!("Authorization: Bearer {}", world.plane.token);
-    let lines = [bearer.as_str(), "Idempotency-Key: once"];
-    let path = "/v1/services/orders/roles";
-    let again = world.plane.ask_with("POST", path, &lines, Some(&body.to_string()));
+    let again = world.make_role("app");
     assert_eq!(
         (again.status, again.json()["password"].as_str()),
         (201, world.password().as_deref())
@@ -243,9 +255,7 @@ fn a_crash_in_the_making_of_a_role_leaves_it_made() {
 
 #[test]
 fn a_crash_in_the_dropping_of_a_role_leaves_it_dropped() {
-    let mut world = World::start("postgresql");
-    world.create("postgresql");
-    world.plane.wait_until_runs("orders");
+    let mut world = World::running();
     world.plane.ok(&["role", "create", "orders", "app"]);
     world.crash_in("pg_authid", "DELETE", "/v1/services/orders/roles/app", None);
     eventually("the role to be gone", || world.password().is_none() && !world.is_on_the_node());
@@ -254,9 +264,7 @@ fn a_crash_in_the_dropping_of_a_role_leaves_it_dropped() {
 
 #[test]
 fn a_crash_in_the_change_of_a_password_leaves_the_one_that_is_shown() {
-    let mut world = World::start("postgresql");
-    world.create("postgresql");
-    world.plane.wait_until_runs("orders");
+    let mut world = World::running();
     world.plane.ok(&["role", "create", "orders", "app"]);
     for grace in [0, 600] {
         let before = world.password();
@@ -270,9 +278,7 @@ fn a_crash_in_the_change_of_a_password_leaves_the_one_that_is_shown() {
 
 #[test]
 fn a_crash_in_the_making_or_dropping_of_a_database_is_in_the_audit_log() {
-    let mut world = World::start("postgresql");
-    world.create("postgresql");
-    world.plane.wait_until_runs("orders");
+    let mut world = World::running();
     let body = json!({ "name": "carts" });
     world.crash_in("pg_database", "POST", "/v1/services/orders/databases", Some(&body));
     assert!(world.audited("database.create"));
@@ -287,14 +293,9 @@ fn a_crash_in_the_making_or_dropping_of_a_database_is_in_the_audit_log() {
 /// A role that PostgreSQL will not have is none here either.
 #[test]
 fn a_role_that_could_not_be_made_is_not_shown() {
-    let world = World::start("postgresql");
-    world.create("postgresql");
-    world.plane.wait_until_runs("orders");
-    let bearer = format!("Authorization: Bearer {}", world.plane.token);
-    let lines = [bearer.as_str(), "Idempotency-Key: reserved"];
-    let body = json!({ "name": "public" }).to_string();
+    let world = World::running();
     for _ in 0..2 {
-        let answer = world.plane.ask_with("POST", "/v1/services/orders/roles", &lines, Some(&body));
+        let answer = world.make_role("public");
         let problem = answer.problem(409);
         assert!(problem["detail"].as_str().unwrap().contains("42939"), "{problem}");
     }

@@ -23,11 +23,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`Error::InUse`] after a minute; if the lock cannot be opened.
 pub fn wait_until_unused(directory: &Path) -> Result<(), Error> {
-    if directory.join("lock").exists() { lock(directory).map(drop) } else { Ok(()) }
+    if directory.join("lock").exists() { acquire(directory).map(drop) } else { Ok(()) }
 }
 
 /// The lock of a directory, once nobody else has it. Closed, it is given up.
-pub(super) fn lock(directory: &Path) -> Result<File, Error> {
+pub(super) fn acquire(directory: &Path) -> Result<File, Error> {
     let path = directory.join("lock");
     let mut options = OpenOptions::new();
     let file = options.create(true).append(true).mode(0o600).open(&path).doing("opening", &path)?;
