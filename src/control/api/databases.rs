@@ -129,11 +129,12 @@ async fn note(
     database: &str,
     failed: Option<&NodeError>,
 ) -> Result<(), Problem> {
-    let detail = match failed {
-        None => serde_json::json!({ "database": database }),
-        Some(error) => serde_json::json!({ "database": database, "failed": error.to_string() }),
-    };
+    let detail = serde_json::json!({ "database": database });
     let audit = Audit { actor: permit.caller.name.clone(), action: action.to_owned(), detail };
+    let audit = match failed {
+        None => audit,
+        Some(error) => audit.failed(error),
+    };
     let subject = format!("services/{service}");
     let note = move |catalog: &Catalog| Ok(catalog.change().audit(&subject, &audit).commit()?);
     api.with_catalog(note).await.map(drop)

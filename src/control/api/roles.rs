@@ -128,7 +128,7 @@ async fn make(
         action: "role.create".to_owned(),
         detail: serde_json::json!({ "role": role }),
     };
-    let (written, noted) = (record.clone(), once.clone());
+    let (written, noted, asked) = (record.clone(), once.clone(), audit.clone());
     let written = api.with_catalog(move |catalog| {
         let before = catalog.get::<RoleRecord>(&written.name())?;
         if before.is_some_and(|before| !before.record.stage.is_shown()) {
@@ -138,10 +138,10 @@ async fn make(
         let change = catalog.change().put(&written, Expect::Any).seal(&path, &random_password());
         let change = change.unseal(&rotation_secret(&written.service, &written.role));
         let change = noted.note(change, &written.role);
-        Ok(change.audit(&format!("services/{}", written.service), &audit).commit()?)
+        Ok(change.audit(&format!("services/{}", written.service), &asked).commit()?)
     });
     let version = written.await?;
-    api.tell(&session, &service, Versioned { version, record }, Some(once)).await?;
+    api.tell(&session, &service, Versioned { version, record }, audit, Some(once)).await?;
     api.management.replace_role(&api.known(&service.name)?, &role);
     Ok(role)
 }
@@ -184,17 +184,17 @@ async fn take_away(
         action: "role.delete".to_owned(),
         detail: serde_json::json!({ "role": role }),
     };
-    let (name, of) = (service.name.clone(), role.clone());
+    let (name, of, asked) = (service.name.clone(), role.clone(), audit.clone());
     let marked = api.with_catalog(move |catalog| {
         let found = catalog.get::<RoleRecord>(&format!("{name}/{of}"))?;
         let found = found.ok_or_else(|| Problem::not_found("role", &of))?;
         let record = RoleRecord { stage: RoleStage::Removing, ..found.record };
         let change = catalog.change().put(&record, Expect::Version(found.version));
-        let version = change.audit(&format!("services/{name}"), &audit).commit()?;
+        let version = change.audit(&format!("services/{name}"), &asked).commit()?;
         Ok(Versioned { version, record })
     });
     let marked = marked.await?;
-    api.tell(&session, &service, marked, None).await?;
+    api.tell(&session, &service, marked, audit, None).await?;
     api.management.replace_role(&live, &role);
     Ok(())
 }
@@ -207,13 +207,15 @@ impl Api {
     }
 
     /// Tells the primary what stands in the catalogue of a role, and notes that
-    /// it knows. What it refuses is as if nobody had asked for it; where nobody
-    /// knows what has become of it, it is told again until it answers.
+    /// it knows. What it refuses is as if nobody had asked for it, but for the
+    /// audit log; where nobody knows what has become of it, it is told again
+    /// until it answers.
     async fn tell(
         &self,
         session: &Superuser,
         service: &ServiceRecord,
         found: Versioned<RoleRecord>,
+        audit: Audit,
         once: Option<Once>,
     ) -> Result<(), Problem> {
         let record = found.record.clone();
@@ -227,8 +229,11 @@ impl Api {
                 noted.await.map(drop)
             }
             Err(error @ NodeError::Query { .. }) => {
+                let audit = audit.failed(&error);
                 let noted = self.with_catalog(move |catalog| {
                     let change = roles::settled(catalog, &found, false);
+                    let change =
+                        change.audit(&format!("services/{}", found.record.service), &audit);
                     Ok(once.iter().fold(change, |change, once| once.forget(change)).commit()?)
                 });
                 noted.await?;

@@ -108,6 +108,16 @@ pub struct Audit {
     pub detail: serde_json::Value,
 }
 
+impl Audit {
+    /// The same once more, with why it was not done.
+    #[must_use]
+    pub fn failed(&self, why: impl std::fmt::Display) -> Self {
+        let mut failed = self.clone();
+        failed.detail["failed"] = why.to_string().into();
+        failed
+    }
+}
+
 /// Something that happened to a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

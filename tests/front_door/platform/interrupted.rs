@@ -16,21 +16,32 @@ use crate::stage::{eventually, psql, stdout};
 /// Of a request that is repeated.
 const ONCE: &str = "Idempotency-Key: once";
 
-/// A transaction that lets nobody change a system catalogue. Dropped, it ends.
+/// A transaction that keeps others from a system catalogue. Dropped, it ends.
 struct Held(Child);
 
 impl Held {
-    /// Returns when the lock is held, or waited for behind all others.
+    /// Nobody changes it. Returns when the lock is held, or waited for behind
+    /// all others.
     fn lock(server: &Cluster, table: &str) -> Self {
-        let locks = || {
-            let mine = format!("relation = '{table}'::regclass AND mode = 'ShareLock'");
-            number(server, &format!("SELECT count(*) FROM pg_locks WHERE {mine}"))
-        };
+        let shared = format!("relation = '{table}'::regclass AND mode = 'ShareLock'");
+        let locks = format!("SELECT count(*) FROM pg_locks WHERE {shared}");
+        Self::begin(server, table, "SHARE", || number(server, &locks))
+    }
+
+    /// Nobody finds a function in the database `postgres`, so that a look at
+    /// the node lasts.
+    fn hide_functions(server: &Cluster) -> Self {
+        let hidden = "SELECT count(*) FROM pg_locks \
+                      WHERE relation = 'pg_proc'::regclass AND mode = 'AccessExclusiveLock'";
+        Self::begin(server, "pg_proc", "ACCESS EXCLUSIVE", || elsewhere(server, hidden))
+    }
+
+    fn begin(server: &Cluster, table: &str, mode: &str, locks: impl Fn() -> usize) -> Self {
         let before = locks();
         let mut command = server.client("psql", "postgres");
         command.args(["-Xq"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut process = command.spawn().unwrap();
-        let sql = format!("BEGIN; LOCK TABLE pg_catalog.{table} IN SHARE MODE;\n");
+        let sql = format!("BEGIN; LOCK TABLE pg_catalog.{table} IN {mode} MODE;\n");
         process.stdin.as_mut().unwrap().write_all(sql.as_bytes()).unwrap();
         eventually("the lock to be asked for", || locks() > before);
         Self(process)
@@ -48,11 +59,24 @@ fn number(server: &Cluster, sql: &str) -> usize {
     server.psql(sql).unwrap().parse().unwrap()
 }
 
+/// Asked in another database than `postgres`; not while one is made, which
+/// wants this one to itself.
+fn elsewhere(server: &Cluster, sql: &str) -> usize {
+    server.psql_in("template1", sql).unwrap().parse().unwrap()
+}
+
+/// How many statements of Postern's wait for a lock.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE wait_event_type = 'Lock' AND application_name = 'postern'";
+
 /// Whether a statement of Postern's waits for a lock.
 fn waits(server: &Cluster) -> bool {
-    let waiting = "SELECT count(*) FROM pg_stat_activity \
-                   WHERE wait_event_type = 'Lock' AND application_name = 'postern'";
-    number(server, waiting) > 0
+    number(server, WAITING) > 0
+}
+
+/// Whether a look at the node waits for functions to be shown again.
+fn looks(server: &Cluster) -> bool {
+    elsewhere(server, &format!("{WAITING} AND query LIKE '%pg_available_extensions%'")) > 0
 }
 
 /// Nothing of it is left that another service would find.
@@ -63,6 +87,11 @@ fn clean(server: &Cluster) {
     for role in server.psql(roles).unwrap().lines() {
         server.psql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
     }
+}
+
+/// The body of a request for a service.
+fn orders(kind: &str) -> Value {
+    json!({ "name": "orders", "plan": "hobbyist", "kind": kind })
 }
 
 /// A catalogue with a node.
@@ -87,8 +116,7 @@ impl World {
     }
 
     fn create(&self, kind: &str) {
-        let body = json!({ "name": "orders", "plan": "hobbyist", "kind": kind });
-        assert_eq!(self.plane.ask("POST", "/v1/services", Some(&body)).status, 201);
+        assert_eq!(self.plane.ask("POST", "/v1/services", Some(&orders(kind))).status, 201);
     }
 
     fn remove(&self) {
@@ -169,9 +197,61 @@ impl World {
     }
 
     fn audited(&self, action: &str) -> bool {
-        let lines = self.plane.ask("GET", "/v1/audit?limit=100", None).json();
-        lines["items"].as_array().unwrap().iter().any(|line| line["action"] == action)
+        !self.audit(action).is_empty()
     }
+
+    /// What the audit log tells of an action, newest first.
+    fn audit(&self, action: &str) -> Vec<Value> {
+        let lines = self.plane.ask("GET", "/v1/audit?limit=100", None).json();
+        let lines = lines["items"].as_array().unwrap().iter();
+        lines.filter(|line| line["action"] == action).map(|line| line["detail"].clone()).collect()
+    }
+}
+
+/// Nothing was acknowledged, so nothing is there.
+#[test]
+fn a_crash_in_the_look_before_the_answer_leaves_nothing() {
+    let mut world = World::start("postgresql");
+    let held = Held::hide_functions(&world.server);
+    let bearer = format!("Authorization: Bearer {}", world.plane.token);
+    let body = orders("postgresql").to_string();
+    let lines = [bearer.as_str(), ONCE];
+    let mut asked = world.plane.send("POST", "/v1/services", &lines, Some(&body));
+    eventually("the node to be looked at", || looks(&world.server));
+    world.crash();
+    let mut answer = String::new();
+    let _ = asked.read_to_string(&mut answer);
+    assert_eq!(answer, "", "nothing was acknowledged");
+    assert_eq!(world.plane.ask("GET", "/v1/services/orders", None).status, 404);
+    drop(held);
+    let again = world.plane.ask_with("POST", "/v1/services", &lines, Some(&body));
+    assert_eq!(again.status, 201, "{again:?}");
+    world.assert_finished("postgresql");
+}
+
+/// The look that is a step of its own comes right after the answer: Postern is
+/// killed then, and most often has not got beyond it.
+#[test]
+fn a_crash_in_the_look_at_a_node_is_made_good() {
+    let mut world = World::start("postgresql");
+    for _ in 0..20 {
+        world.create("postgresql");
+        world.plane.kill_9();
+        let held = Held::hide_functions(&world.server);
+        world.plane.serve();
+        eventually("a statement to wait", || elsewhere(&world.server, WAITING) > 0);
+        let looks = looks(&world.server);
+        if looks {
+            world.crash();
+        }
+        drop(held);
+        world.assert_finished("postgresql");
+        if looks {
+            return;
+        }
+        world.remove();
+    }
+    panic!("it never looked at the node after a restart");
 }
 
 /// Each statement that changes roles is waited for once, by a crash in it.
@@ -299,6 +379,9 @@ fn a_role_that_could_not_be_made_is_not_shown() {
         let problem = answer.problem(409);
         assert!(problem["detail"].as_str().unwrap().contains("42939"), "{problem}");
     }
+    let audit = world.audit("role.create");
+    let failed: Vec<_> = audit.iter().map(|detail| detail["failed"].is_string()).collect();
+    assert_eq!(failed, [true, false, true, false], "{audit:?}");
     let names: Vec<_> = world.roles().iter().map(|role| role["name"].clone()).collect();
     assert_eq!(names, ["admin"]);
 }

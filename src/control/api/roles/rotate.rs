@@ -61,9 +61,9 @@ pub(in crate::control::api) async fn rotate(
         let rotation = rotation(&session, &role, &password, until).await?;
         let until = until.filter(|_| rotation.is_some());
         let sealed = Sealed { password, rotation: rotation.clone(), until };
-        let found = api.seal(&name, &role, sealed, audit).await?;
+        let found = api.seal(&name, &role, sealed, audit.clone()).await?;
         api.management.begin_rotation(&live, &role, rotation);
-        let told = api.tell(&session, &service, found, None).await;
+        let told = api.tell(&session, &service, found, audit, None).await;
         api.management.end_rotation(&live, &role, told.is_ok());
         told?;
         Ok(Json(api.role(&name, &role).await?.1))
