@@ -51,6 +51,8 @@ pub struct Look {
     /// Parameters of the statement that are names of settings which change,
     /// counted from one.
     pub name_parameters: Vec<u16>,
+    /// How literals are read may change, for the transaction or longer.
+    pub changes_reading: bool,
     /// A custom setting may be set that is over with the transaction: then it
     /// is empty, where it was unknown before.
     pub makes_custom: bool,
@@ -66,6 +68,7 @@ impl Look {
         ends: Pins::NONE,
         touched: Touched::NOTHING,
         name_parameters: Vec::new(),
+        changes_reading: false,
         makes_custom: false,
         statements: Vec::new(),
     };
@@ -78,6 +81,12 @@ impl Look {
             && self.touched.is_nothing()
             && self.name_parameters.is_empty()
             && self.statements.is_empty()
+    }
+
+    /// Whether there is nothing to be done when it is run, and nothing behind it.
+    #[must_use]
+    pub fn is_without_effect(&self) -> bool {
+        self.is_nothing() && !self.changes_reading
     }
 
     /// Whether something may be left of it behind `DISCARD ALL`. A custom
@@ -95,6 +104,7 @@ impl Look {
     pub fn join(&mut self, other: &Self) {
         self.pins |= other.pins;
         self.ends |= other.ends;
+        self.changes_reading |= other.changes_reading;
         if !self.touched.extend(&other.touched) || !other.name_parameters.is_empty() {
             self.pins.insert(PinReason::Setting);
         }

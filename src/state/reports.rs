@@ -22,6 +22,12 @@ pub const REPLAYED: [&str; 6] = [
 /// Those by which literals are read, by their places among the replayed.
 const READING: [usize; 4] = [2, 3, 4, 5];
 
+/// Whether literals are read by the setting of this name.
+#[must_use]
+pub fn is_reading(name: &[u8]) -> bool {
+    READING.iter().any(|at| REPLAYED[*at].as_bytes().eq_ignore_ascii_case(name))
+}
+
 /// The client encodings in which not every byte below 0x80 is that character
 /// of ASCII.
 const MIXING: [&[u8]; 7] =
@@ -129,18 +135,47 @@ impl Reports {
         READING.map(|at| &self.0[at])
     }
 
-    /// Commands that make the transaction read literals as these settings do,
-    /// where `now` reads them otherwise.
-    pub fn local_reading<'a>(&'a self, now: &'a Self) -> impl Iterator<Item = BytesMut> + 'a {
-        let differing = READING.into_iter().filter(|at| self.0[*at] != now.0[*at]);
-        differing.map(|at| {
-            let mut sql = BytesMut::from("SET LOCAL ");
-            sql.put_slice(REPLAYED[at].as_bytes());
-            sql.put_slice(b" TO ");
-            put_literal(&mut sql, &self.0[at], now.has_standard_strings());
+    /// A command that makes the transaction read literals as these settings do,
+    /// where `now` reads them otherwise, or everywhere; and one that undoes it.
+    /// What the settings were the server itself keeps for the moment between the
+    /// two, because whatever is under way may have changed them. Neither returns
+    /// a row.
+    #[must_use]
+    pub fn local_reading(&self, now: Option<&Self>) -> [BytesMut; 2] {
+        let differs = |at: &usize| now.is_none_or(|now| self.0[*at] != now.0[*at]);
+        let differing: Vec<_> = READING.into_iter().filter(differs).collect();
+        let mut set = BytesMut::from(SELECT_NOTHING);
+        let mut undo = set.clone();
+        for &at in &differing {
+            let name = REPLAYED[at];
+            let kept = format!("postern.{name}");
+            put_set_config(&mut set, &kept, |sql| put_current_setting(sql, name));
+            put_set_config(&mut undo, name, |sql| put_current_setting(sql, &kept));
+        }
+        for &at in &differing {
+            put_set_config(&mut set, REPLAYED[at], |sql| {
+                sql.put_u8(b'E');
+                put_literal(sql, &self.0[at], false);
+            });
+        }
+        [set, undo].map(|mut sql| {
+            sql.put_slice(b"'') IS NULL");
             sql
         })
     }
+}
+
+/// Evaluates what follows, and returns no row: the text is never NULL.
+const SELECT_NOTHING: &[u8] = b"SELECT WHERE pg_catalog.concat(";
+
+fn put_set_config(sql: &mut BytesMut, name: &str, value: impl FnOnce(&mut BytesMut)) {
+    sql.put_slice(format!("pg_catalog.set_config('{name}', ").as_bytes());
+    value(sql);
+    sql.put_slice(b", true), ");
+}
+
+fn put_current_setting(sql: &mut BytesMut, name: &str) {
+    sql.put_slice(format!("pg_catalog.current_setting('{name}')").as_bytes());
 }
 
 /// A string constant: quotes doubled; backslashes doubled where they escape.
@@ -188,6 +223,25 @@ mod tests {
         assert!(!client.replay(&server, &mut BytesMut::new()));
         client.take_messages(&status("TimeZone", "Europe/Berlin"));
         assert_eq!(replayed(&client, &server), "SET TimeZone TO 'Europe/Berlin';");
+    }
+
+    #[test]
+    fn literals_are_read_by_other_settings_for_a_moment() {
+        let mut then = Reports::default();
+        then.set("DateStyle", Bytes::from_static(br"ISO, \'"));
+        let [set, undo] = then.local_reading(Some(&Reports::default()));
+        assert_eq!(
+            String::from_utf8_lossy(&set),
+            r"SELECT WHERE pg_catalog.concat(pg_catalog.set_config('postern.DateStyle', pg_catalog.current_setting('DateStyle'), true), pg_catalog.set_config('DateStyle', E'ISO, \\''', true), '') IS NULL"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&undo),
+            "SELECT WHERE pg_catalog.concat(pg_catalog.set_config('DateStyle', \
+             pg_catalog.current_setting('postern.DateStyle'), true), '') IS NULL"
+        );
+        let both = then.local_reading(None).map(|sql| String::from_utf8(sql.to_vec()).unwrap());
+        let counts = both.map(|sql| sql.matches("set_config").count());
+        assert_eq!(counts, [2 * READING.len(), READING.len()]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::body::SCHEMA;
 use super::functions::SET_CONFIG;
 use super::lexer::{Kind, Token, Tokens};
 use super::look::Look;
-use super::reports::REPLAYED;
+use super::reports::{REPLAYED, is_reading};
 use crate::domain::PinReason;
 
 /// How many tokens of the arguments of `set_config` are read; whoever writes
@@ -50,7 +50,10 @@ pub(super) fn set(mut tokens: Tokens, found: &mut Look) {
 /// because of it.
 fn local(tokens: Tokens, found: &mut Look) {
     let mut name = tokens.clone();
-    found.makes_custom |= name.next().is_some() && name.next_is_symbol(b'.');
+    if let Some(first) = name.next() {
+        found.makes_custom |= name.next_is_symbol(b'.');
+        found.changes_reading |= first.is_word("time") || is_reading(first.content());
+    }
     let mut values = tokens.take_while(|token| !token.is_symbol(b';'));
     if values.any(|value| names_temporary_schema(&value)) {
         found.pins.insert(PinReason::TemporaryObject);
@@ -83,7 +86,9 @@ fn session(mut tokens: Tokens, found: &mut Look) {
 
 /// The forms of `SET` that have a syntax of their own.
 fn special(word: &Token, tokens: &Tokens, found: &mut Look) {
-    if word.is_word("transaction") || word.is_word("time") || word.is_word("names") {
+    if word.is_word("time") {
+        found.changes_reading = true;
+    } else if word.is_word("transaction") || word.is_word("names") {
         // Over with the transaction, or reported.
     } else if word.is_word("role") {
         found.touch(b"role");
@@ -122,6 +127,7 @@ pub(super) fn reset(mut tokens: Tokens, found: &mut Look) {
     }
     let is_special = |word, next| name.is_word(word) && tokens.next_is_word(next);
     if is_special("time", "zone") {
+        found.changes_reading = true;
         return;
     }
     if is_special("transaction", "isolation") {
@@ -138,6 +144,7 @@ pub(super) fn discard_all(found: &mut Look) {
 
 /// Everything but role and session authorization.
 fn reset_all(found: &mut Look) {
+    found.changes_reading = true;
     found.touched.all_reset = true;
     found.touched.name_reset = true;
     found.ends.insert(PinReason::Setting);
@@ -172,6 +179,7 @@ fn variable(first: &Token, mut rest: Tokens, is_reset: bool, found: &mut Look) {
 pub(super) fn named(name: &[u8], is_reset: bool, found: &mut Look) {
     let is = |known: &str| known.as_bytes().eq_ignore_ascii_case(name);
     found.touched.maybe_unset |= is_reset;
+    found.changes_reading |= is_reading(name);
     if is("application_name") {
         found.touched.name_reset = is_reset;
     } else if is("seed") || name.contains(&b'"') {
@@ -215,8 +223,10 @@ fn set_config(tokens: Tokens, found: &mut Look) {
     let is_local = arguments.next().flatten();
     if is_local.is_some_and(|token| token.is_word("true")) {
         let is_odd = |byte: &u8| matches!(byte, b'.' | b'\\');
-        let is_plain = |name: Token| name.is_string() && !name.content().iter().any(is_odd);
-        found.makes_custom |= !name.is_some_and(is_plain);
+        let is_plain = |name: &Token| name.is_string() && !name.content().iter().any(is_odd);
+        let plain = name.filter(is_plain);
+        found.makes_custom |= plain.is_none();
+        found.changes_reading |= plain.is_none_or(|name| is_reading(name.content()));
         if value.is_some_and(|value| names_temporary_schema(&value)) {
             found.pins.insert(PinReason::TemporaryObject);
         }
@@ -229,6 +239,7 @@ fn set_config(tokens: Tokens, found: &mut Look) {
             named(name.content(), value.is_some_and(|value| value.is_word("null")), found);
         }
         Some(name) if name.kind == Kind::Parameter => {
+            found.changes_reading = true;
             found.touch_parameter(name.text);
         }
         _ => found.pins.insert(PinReason::Setting),

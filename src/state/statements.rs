@@ -43,6 +43,8 @@ pub struct Statement {
     /// The settings by which its literals were read when it was prepared; `None`
     /// if it has none.
     literals: Option<Reports>,
+    /// Nobody knows that for certain.
+    is_unseen: bool,
 }
 
 /// What decides what the statements of a client mean, besides their texts.
@@ -58,34 +60,63 @@ pub struct Meaning {
     pub is_unsettled: bool,
 }
 
+/// Whose a statement is on a server, besides its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Everybody's who has prepared the same.
+    Everybody,
+    /// One client's.
+    Client,
+    /// One client's, and none that it has prepared or will prepare is the same.
+    Once(u64),
+}
+
 impl Statement {
     /// A statement with this definition, prepared while `meaning` holds, after
-    /// so many changes of the schema; `own` sets it apart from equal ones of
-    /// other clients for good.
+    /// so many changes of the schema; the owner sets it apart from equal ones of
+    /// others for good.
     #[must_use]
     pub fn new(
         definition: &[u8],
         meaning: &Meaning,
         reports: &Reports,
         schema: u64,
-        own: bool,
+        owner: Owner,
         look: Option<Box<Look>>,
     ) -> Self {
         let length = (definition.len() as u64).to_be_bytes();
-        let owner = if own { meaning.own } else { StatementId::default() };
         let literals = may_be_there(definition).then(|| reports.clone());
+        let is_unseen = matches!(owner, Owner::Once(_)) && literals.is_some();
+        let owner = match owner {
+            Owner::Everybody => StatementId::default(),
+            Owner::Client => meaning.own,
+            Owner::Once(number) => hash(&[&meaning.own, &number.to_be_bytes()]),
+        };
         let read = if literals.is_some() { meaning.literals } else { StatementId::default() };
         let schema = schema.to_be_bytes();
         let id = hash(&[&length, definition, &read, &owner, &schema]);
-        Self { id, definition: Bytes::copy_from_slice(definition), look, routines: 0, literals }
+        let definition = Bytes::copy_from_slice(definition);
+        Self { id, definition, look, routines: 0, literals, is_unseen }
     }
 
     /// The same statement, of which another look says what it does.
     #[must_use]
     pub fn looked_at(&self, look: Option<Box<Look>>, routines: u128) -> Self {
-        let Self { id, definition, literals, .. } = self;
-        let (id, definition, literals) = (*id, definition.clone(), literals.clone());
-        Self { id, definition, look, routines, literals }
+        let (definition, literals) = (self.definition.clone(), self.literals.clone());
+        Self { definition, look, routines, literals, ..*self }
+    }
+
+    /// The same statement, of which it turned out that nobody knows how its
+    /// literals were read.
+    #[must_use]
+    pub fn unseen(&self) -> Self {
+        Self { is_unseen: true, ..self.looked_at(self.look.clone(), self.routines) }
+    }
+
+    /// Whether nobody knows how its literals were read.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        self.is_unseen
     }
 
     /// What it is known by on a server now. Where it would be prepared with
@@ -97,12 +128,20 @@ impl Statement {
         if now.is_unsettled { mixed(id, now.own) } else { id }
     }
 
-    /// The settings by which its literals are to be read wherever it is prepared
-    /// again, where those differ from the client's settings now: PostgreSQL reads
-    /// them once, and whoever has prepared it relies on that.
+    /// Whether there may be literals in it.
     #[must_use]
-    pub fn read_by(&self, now: &Reports) -> Option<&Reports> {
-        let literals = self.literals.as_ref().filter(|then| then.reading() != now.reading());
+    pub fn has_literals(&self) -> bool {
+        self.literals.is_some()
+    }
+
+    /// The settings by which its literals are to be read wherever it is prepared
+    /// again, where those differ from the client's settings now or nobody knows
+    /// these: PostgreSQL reads them once, and whoever has prepared it relies on
+    /// that.
+    #[must_use]
+    pub fn read_by(&self, now: Option<&Reports>) -> Option<&Reports> {
+        let differs = |then: &&Reports| now.is_none_or(|now| then.reading() != now.reading());
+        let literals = self.literals.as_ref().filter(differs);
         literals.filter(|_| are_read_at_once(&self.definition))
     }
 }
@@ -267,8 +306,17 @@ pub struct ServerStatements {
 struct Use {
     /// When it was last used, in uses.
     at: u64,
-    /// It must be prepared again before it is used.
-    is_stale: bool,
+    state: Fitness,
+}
+
+/// Whether a statement that is there can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fitness {
+    Fit,
+    /// Not before it is known whether SQL has thrown it away.
+    Doubted,
+    /// It must be prepared again before that.
+    Stale,
 }
 
 impl ServerStatements {
@@ -288,7 +336,7 @@ impl ServerStatements {
     pub fn uses(&mut self, id: &StatementId) -> bool {
         self.uses += 1;
         match self.there.get_mut(id) {
-            Some(Use { at, is_stale: false }) => {
+            Some(Use { at, state: Fitness::Fit }) => {
                 *at = self.uses;
                 true
             }
@@ -299,12 +347,12 @@ impl ServerStatements {
     /// A statement is being prepared there.
     pub fn insert(&mut self, id: StatementId) {
         self.uses += 1;
-        self.there.insert(id, Use { at: self.uses, is_stale: false });
+        self.there.insert(id, Use { at: self.uses, state: Fitness::Fit });
     }
 
     /// A statement is there after all, in whatever state.
     pub fn restore(&mut self, id: StatementId) {
-        self.there.insert(id, Use { at: self.uses, is_stale: true });
+        self.there.insert(id, Use { at: self.uses, state: Fitness::Stale });
     }
 
     /// A statement is not there, or not any more. Says whether it was.
@@ -325,12 +373,27 @@ impl ServerStatements {
 
     /// What is there under a name must be prepared again before it is used.
     pub fn spoil_named(&mut self) {
-        self.there.values_mut().for_each(|last| last.is_stale = true);
+        self.there.values_mut().for_each(|last| last.state = Fitness::Stale);
     }
 
-    /// Nothing is there any more but what was prepared since all was spoiled.
-    pub fn forget_stale(&mut self) {
-        self.there.retain(|_, last| !last.is_stale);
+    /// SQL is about to throw away what is there under a name.
+    pub fn doubt_named(&mut self) {
+        self.change(Fitness::Fit, Fitness::Doubted);
+    }
+
+    /// It has not.
+    pub fn trust_named(&mut self) {
+        self.change(Fitness::Doubted, Fitness::Fit);
+    }
+
+    fn change(&mut self, from: Fitness, to: Fitness) {
+        let those = self.there.values_mut().filter(|last| last.state == from);
+        those.for_each(|last| last.state = to);
+    }
+
+    /// It has: nothing is there any more but what was prepared since.
+    pub fn forget_doubted(&mut self) {
+        self.there.retain(|_, last| last.state == Fitness::Fit);
     }
 
     /// Nothing is there any more.
@@ -367,7 +430,7 @@ mod tests {
     }
 
     fn prepared(definition: &[u8], meaning: &Meaning, reports: &Reports) -> Statement {
-        Statement::new(definition, meaning, reports, 0, false, None)
+        Statement::new(definition, meaning, reports, 0, Owner::Everybody, None)
     }
 
     #[test]
@@ -384,15 +447,20 @@ mod tests {
     fn d11_equal_definitions_share_a_name_and_others_do_not() {
         let german = Meaning { literals: [1; 16], ..Meaning::default() };
         let other = Meaning { own: [2; 16], ..Meaning::default() };
-        let id = |definition: &[u8], meaning: &Meaning, own| {
-            Statement::new(definition, meaning, &Reports::default(), 0, own, None).id(meaning)
+        let id = |definition: &[u8], meaning: &Meaning, owner| {
+            Statement::new(definition, meaning, &Reports::default(), 0, owner, None).id(meaning)
         };
         let (text, plain) = (b"SELECT $1, ''\0\0\x01\0\0\0\x17", &Meaning::default());
-        assert_eq!(id(text, plain, false), id(text, plain, false));
-        assert_eq!(id(text, plain, false), id(text, &other, false));
-        assert_ne!(id(text, plain, false), id(text, &german, false));
-        assert_ne!(id(text, plain, false), id(b"SELECT $1, ''\0\0\x01\0\0\0\x19", plain, false));
-        assert_ne!(id(text, plain, false), id(text, &other, true));
+        assert_eq!(id(text, plain, Owner::Everybody), id(text, plain, Owner::Everybody));
+        assert_eq!(id(text, plain, Owner::Everybody), id(text, &other, Owner::Everybody));
+        assert_ne!(id(text, plain, Owner::Everybody), id(text, &german, Owner::Everybody));
+        assert_ne!(
+            id(text, plain, Owner::Everybody),
+            id(b"SELECT $1, ''\0\0\x01\0\0\0\x19", plain, Owner::Everybody)
+        );
+        assert_ne!(id(text, plain, Owner::Everybody), id(text, &other, Owner::Client));
+        assert_ne!(id(text, &other, Owner::Client), id(text, &other, Owner::Once(1)));
+        assert_ne!(id(text, &other, Owner::Once(1)), id(text, &other, Owner::Once(2)));
     }
 
     #[test]
@@ -420,11 +488,11 @@ mod tests {
         let mut named_otherwise = Reports::default();
         named_otherwise.set("application_name", Bytes::from_static(b"x"));
         let date = named(b"SELECT date '02/03/2024'\0\0\0");
-        assert_eq!(date.read_by(&german), Some(&Reports::default()));
-        assert_eq!(date.read_by(&named_otherwise), None);
-        assert_eq!(named(b"SELECT 1\0\0\0").read_by(&german), None);
+        assert_eq!(date.read_by(Some(&german)), Some(&Reports::default()));
+        assert_eq!(date.read_by(Some(&named_otherwise)), None);
+        assert_eq!(named(b"SELECT 1\0\0\0").read_by(Some(&german)), None);
         let alone = named(b"CREATE INDEX CONCURRENTLY ON t (n) WHERE d < '02/03/2024'");
-        assert_eq!(alone.read_by(&german), None);
+        assert_eq!(alone.read_by(Some(&german)), None);
     }
 
     #[test]

@@ -168,6 +168,25 @@ fn the_unnamed_statement_belongs_to_its_client() {
     assert_eq!(send(&mut three, &[bind(""), execute(), sync()])[0].sqlstate(), "26000");
 }
 
+/// How it was read nobody knows, so that no other connection gets it.
+#[test]
+fn an_unnamed_statement_behind_a_set_in_its_batch_is_not_prepared_again() {
+    let stage = narrow();
+    let (mut one, mut two) = (pooled(&stage), pooled(&stage));
+    let set = [parse("", "SET datestyle = 'ISO, DMY'"), bind(""), execute()].concat();
+    let date = parse("", "SELECT '02/03/2024'::date::text");
+    let run = || [bind(""), execute(), sync()];
+    assert_eq!(value(&send(&mut one, &[[set, date].concat(), run().concat()])), "2024-03-02");
+    send(&mut two, &[parse("", "SELECT 'two'"), sync()]);
+    for _ in 0..2 {
+        let other = send(&mut one, &run());
+        assert_eq!(other[0].sqlstate(), "26000", "{other:?}");
+    }
+    send(&mut one, &[parse("", "SELECT 'one'"), sync()]);
+    send(&mut two, &[parse("", "SELECT 'two'"), sync()]);
+    assert_eq!(value(&send(&mut one, &run())), "one");
+}
+
 #[test]
 fn an_unnamed_statement_that_was_skipped_is_nobodys() {
     let stage = narrow();

@@ -71,6 +71,8 @@ pub struct ClientState {
     pub is_refused: bool,
     /// `application_name` has gone back to what the connection began with.
     pub name_reset: bool,
+    /// What it has sent and has no answer to.
+    pub unanswered: Unanswered,
     /// Its transactions that ended since somebody counted them.
     pub transactions: u32,
 }
@@ -86,6 +88,18 @@ pub struct Doubts {
     pub undone: bool,
     /// The schema, by a transaction that is not over.
     pub schema: Option<Change>,
+}
+
+/// What decides how literals are read, and is not answered yet: before it is,
+/// nobody knows how they are read behind it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Unanswered {
+    /// A text that may change that.
+    pub changes_reading: bool,
+    /// Named statements with literals, to be prepared.
+    pub named_literals: bool,
+    /// The unnamed one, if it has any.
+    pub unnamed_literals: bool,
 }
 
 impl ClientState {
@@ -116,6 +130,7 @@ impl ClientState {
             fingerprint: None,
             is_refused: false,
             name_reset: false,
+            unanswered: Unanswered::default(),
             transactions: 0,
         }
     }
@@ -156,7 +171,7 @@ impl ClientState {
         if let Some(statement) = statement.cloned() {
             let text = split_string(&statement.definition).map_or(&b""[..], |(text, _)| text);
             let look = self.look(text);
-            let look = (!look.is_nothing()).then(|| Box::new(look));
+            let look = (!look.is_without_effect()).then(|| Box::new(look));
             self.statements.replace(name, statement.looked_at(look, version));
         }
     }
@@ -180,6 +195,7 @@ impl ClientState {
         if look.pins.contains(PinReason::SqlPrepare) {
             self.prepared.get_or_insert_default().join(look);
         }
+        self.unanswered.changes_reading |= look.changes_reading;
         self.pins |= look.pins;
         self.doubts.pins_moved |= !look.pins.is_empty() || !look.ends.among(self.pins).is_empty();
         if !look.touched.is_nothing() {
@@ -215,8 +231,41 @@ impl ClientState {
         self.expect(&look);
     }
 
+    /// A statement is prepared that has literals. Where nobody knows how they
+    /// are read, a named one holds the client to the connection that has read
+    /// them; the unnamed one is not brought to another.
+    pub fn prepares_literals(&mut self, is_named: bool) {
+        self.unanswered.named_literals |= is_named;
+        self.unanswered.unnamed_literals |= !is_named;
+        if self.unanswered.changes_reading {
+            self.have_read_unseen();
+        }
+    }
+
+    /// The settings by which literals are read may have changed before those
+    /// statements were prepared that are not answered.
+    fn have_read_unseen(&mut self) {
+        if std::mem::take(&mut self.unanswered.named_literals) {
+            self.pins.insert(PinReason::Unparsed);
+        }
+        if std::mem::take(&mut self.unanswered.unnamed_literals)
+            && let Some(statement) = &mut self.statements.unnamed
+        {
+            *statement = Arc::new(statement.unseen());
+        }
+    }
+
+    /// The settings by which its statements' literals are read, if anybody knows.
+    #[must_use]
+    pub fn reading(&self) -> Option<&Reports> {
+        (!self.unanswered.changes_reading).then_some(&self.reports)
+    }
+
     /// The reported settings have changed.
     pub fn reported(&mut self, reports: &Reports) {
+        if reports.reading() != self.reports.reading() {
+            self.have_read_unseen();
+        }
         self.reports = reports.clone();
         let reading = reports.reading();
         let parts = reading.iter().flat_map(|value| [&value[..], b"\0"]).collect::<Vec<_>>();
@@ -267,6 +316,7 @@ impl ClientState {
     pub fn lose_connection(&mut self, all_went_well: bool) {
         self.borrowed.clear();
         self.perhaps_borrowed.clear();
+        self.unanswered = Unanswered::default();
         if all_went_well && !self.doubts.touched.is_nothing() {
             self.pins.insert(PinReason::Setting);
         }

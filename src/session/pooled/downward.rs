@@ -7,7 +7,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::client_state::ClientState;
+use super::client_state::{ClientState, Unanswered};
 use super::expected::Reply;
 use super::pending::Exchange;
 use crate::state::schema::change_of;
@@ -169,6 +169,9 @@ impl Downward {
         if swallowed > 0 {
             exchange.expected.move_up(group, swallowed);
         }
+        if head.kind == b'Z' && exchange.conversation.is_quiet() {
+            exchange.client.unanswered = Unanswered::default();
+        }
         if exchange.expected.is_aside(head.kind, exchange.conversation.next_answered()) {
             return Verdict::Drop;
         }
@@ -283,7 +286,7 @@ fn command_complete(group: u64, body: &[u8], exchange: &mut Exchange<'_>) {
     exchange.expected.deallocated_all(group);
     if exchange.expected.is_emptied(group) {
         // What was prepared again since is behind it.
-        exchange.statements.forget_stale();
+        exchange.statements.forget_doubted();
     } else {
         exchange.statements.clear();
     }

@@ -160,6 +160,12 @@ impl Expected {
         self.pushed
     }
 
+    /// A number for the next thing that is pushed, which nothing before had.
+    #[must_use]
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
     /// The names under which nothing was lent, because it was skipped or refused.
     pub fn take_not_lent(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.not_lent)
@@ -336,6 +342,10 @@ impl Expected {
             }
         }
         kept.into_iter().rev().for_each(|gone| gone.give_back(client));
+        let was_emptied = pop_up_to(&mut self.emptied, answering, |group| *group).is_some();
+        if was_emptied && self.emptied.is_empty() {
+            server.trust_named();
+        }
         answer
     }
 

@@ -9,6 +9,7 @@ use super::statements::{bring, bring_unnamed, is_there};
 use super::texts::{Moment, expect};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
+use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::pending::Exchange;
 use crate::state::parameter_count;
 use crate::wire::conversation::TransactionStatus;
@@ -95,17 +96,28 @@ pub(super) fn bind(
     run: &mut Run<'_>,
 ) -> bool {
     // What it means is decided by the settings before it is run.
-    let before = exchange.client.meaning.is_unsettled;
+    let before = openness(exchange.client);
     bound(name, body, exchange, run);
-    let behind = std::mem::replace(&mut exchange.client.meaning.is_unsettled, before);
+    let behind = openness(exchange.client);
+    set_openness(exchange.client, before);
     let statement = exchange.client.statements.find(name);
     let statement = statement.filter(|statement| statement.look.is_some()).cloned();
     let is_replaced = bring_bound(portal, name, total, exchange, run);
-    exchange.client.meaning.is_unsettled = behind;
+    set_openness(exchange.client, behind);
     if let Some(look) = statement.as_ref().and_then(|statement| statement.look.as_ref()) {
         take_bound(look, exchange);
     }
     is_replaced
+}
+
+/// Whether it is open how the names and the literals of statements are read.
+fn openness(client: &ClientState) -> (bool, bool) {
+    (client.meaning.is_unsettled, client.unanswered.changes_reading)
+}
+
+fn set_openness(client: &mut ClientState, (names, literals): (bool, bool)) {
+    client.meaning.is_unsettled = names;
+    client.unanswered.changes_reading = literals;
 }
 
 fn bring_bound(

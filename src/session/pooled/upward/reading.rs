@@ -22,27 +22,23 @@ pub(super) fn read_by(
     parse: impl FnOnce(&mut Exchange<'_>, &mut BytesMut),
 ) {
     let Some(then) = then else { return parse(exchange, out) };
-    let now = exchange.client.reports.clone();
-    set(then, &now, exchange, out);
+    let [set, undo] = then.local_reading(exchange.client.reading());
+    run(&set, exchange, out);
     parse(exchange, out);
-    set(&now, then, exchange, out);
+    run(&undo, exchange, out);
 }
 
-/// Makes the server read literals by these settings, where it reads them
-/// otherwise now.
-fn set(wanted: &Reports, now: &Reports, exchange: &mut Exchange<'_>, out: &mut BytesMut) {
-    for sql in wanted.local_reading(now) {
-        put_parse(out, TRIAL, &[&sql, &b"\0\0\0"[..]].concat());
-        owe(b'P', exchange);
-        put_bind(out, TRIAL, TRIAL);
-        owe(b'B', exchange);
-        put_execute(out, TRIAL);
-        owe(b'E', exchange);
-        put_close_portal(out, TRIAL);
-        owe(b'C', exchange);
-        put_close(out, TRIAL);
-        owe(b'C', exchange);
-    }
+fn run(sql: &[u8], exchange: &mut Exchange<'_>, out: &mut BytesMut) {
+    put_parse(out, TRIAL, &[sql, &b"\0\0\0"[..]].concat());
+    owe(b'P', exchange);
+    put_bind(out, TRIAL, TRIAL);
+    owe(b'B', exchange);
+    put_execute(out, TRIAL);
+    owe(b'E', exchange);
+    put_close_portal(out, TRIAL);
+    owe(b'C', exchange);
+    put_close(out, TRIAL);
+    owe(b'C', exchange);
 }
 
 /// The server owes an answer to this message, of which the client hears

@@ -15,7 +15,10 @@ use crate::domain::Refusal;
 use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::expected::{Owed, Reply};
 use crate::session::pooled::pending::Exchange;
-use crate::state::statements::{SHARED_PREFIX, Statement, StatementId, Unnamed, shared_name};
+use crate::state::reports::Reports;
+use crate::state::statements::{
+    Meaning, Owner, SHARED_PREFIX, Statement, StatementId, Unnamed, shared_name,
+};
 use crate::state::{PinReason, may_fold_dates};
 use crate::wire::conversation::TransactionStatus;
 use crate::wire::frame::HEADER;
@@ -45,7 +48,7 @@ pub(super) fn parse(
     };
     exchange.client.note_database_command(text);
     let look = exchange.client.look(text);
-    let look = (!look.is_nothing()).then(|| Box::new(look));
+    let look = (!look.is_without_effect()).then(|| Box::new(look));
     if let Some(look) = &look {
         if let Some(reason) = exchange.client.refusal(look) {
             let answer = Refusal::StateRefused { reason }.answer();
@@ -57,11 +60,11 @@ pub(super) fn parse(
         // it is run.
         make_all_real(look, Moment::Before, exchange, run);
     }
-    let own = may_fold_dates(text, exchange.client.reports.has_standard_strings());
+    let owner = owner(text, exchange);
     let schema = exchange.statements.schema.now();
     let client = &*exchange.client;
     let mut statement =
-        Statement::new(definition, &client.meaning, &client.reports, schema, own, look);
+        Statement::new(definition, &client.meaning, &client.reports, schema, owner, look);
     statement.routines = exchange.client.routines_version();
     let statement = Arc::new(statement);
     if name.is_empty() {
@@ -72,10 +75,23 @@ pub(super) fn parse(
     true
 }
 
+/// Whose a statement with this text is.
+fn owner(text: &[u8], exchange: &Exchange<'_>) -> Owner {
+    if exchange.client.reading().is_none() {
+        return Owner::Once(exchange.expected.pushed());
+    }
+    let folds_dates = may_fold_dates(text, exchange.client.reports.has_standard_strings());
+    if folds_dates { Owner::Client } else { Owner::Everybody }
+}
+
 /// The unnamed statement is the client's from now on, and on this server.
 pub(super) fn unnamed_parsed(statement: Arc<Statement>, exchange: &mut Exchange<'_>) {
     let client = &mut *exchange.client;
+    let has_literals = statement.has_literals();
     let before = client.statements.unnamed.replace(statement);
+    if has_literals {
+        client.prepares_literals(false);
+    }
     client.unnamed_count += 1;
     exchange.statements.unnamed = Some(unnamed_of(client));
     let owed = Owed::Unnamed { number: exchange.conversation.next_batched(), before };
@@ -106,6 +122,9 @@ pub(super) fn named_parse(
         try_to_parse(TRIAL, statement, exchange, run);
     }
     let client = &mut *exchange.client;
+    if statement.has_literals() {
+        client.prepares_literals(true);
+    }
     let id = statement.id(&client.meaning);
     let own_name = Bytes::copy_from_slice(name);
     if client.statements.insert(own_name.clone(), Arc::clone(statement)).is_err() {
@@ -123,7 +142,8 @@ pub(super) fn named_parse(
         exchange.expected.push(group, owed);
     } else {
         let out = run.replace(message);
-        prepare_on_server(id, statement, Reply::Forward, named, out, exchange);
+        let asked = Asked { reply: Reply::Forward, named, then: None };
+        prepare_on_server(id, statement, asked, out, exchange);
     }
 }
 
@@ -144,13 +164,22 @@ fn try_to_parse(
     exchange.expected.push(group, Owed::CLOSED_ASIDE);
 }
 
+/// For whom a statement is prepared on a server.
+struct Asked<'s> {
+    /// What becomes of the answer.
+    reply: Reply,
+    /// The name that is the client's with it.
+    named: Option<Bytes>,
+    /// The settings by which its literals are read, if not those of the moment.
+    then: Option<&'s Reports>,
+}
+
 /// Prepares a statement under its shared name, in the place of another if the
 /// server has too many.
-pub(super) fn prepare_on_server(
+fn prepare_on_server(
     id: StatementId,
     statement: &Statement,
-    reply: Reply,
-    named: Option<Bytes>,
+    asked: Asked<'_>,
     out: &mut BytesMut,
     exchange: &mut Exchange<'_>,
 ) {
@@ -168,7 +197,7 @@ pub(super) fn prepare_on_server(
         exchange.expected.push(group, owed);
     }
     exchange.statements.insert(id);
-    let then = statement.read_by(&exchange.client.reports);
+    let Asked { reply, named, then } = asked;
     read_by(then, exchange, out, |exchange, out| {
         put_parse(out, shared_name(&id).as_bytes(), &statement.definition);
         exchange.conversation.from_client(b'P');
@@ -187,10 +216,18 @@ pub(super) fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
             .starts_with(SHARED_PREFIX.as_bytes())
             .then(|| format!("{SHARED_PREFIX}{}", String::from_utf8_lossy(name)));
     };
-    let id = statement.id(&exchange.client.meaning);
+    let meaning = exchange.client.meaning;
+    let mut id = statement.id(&meaning);
+    if exchange.conversation.status() == TransactionStatus::Failed {
+        // Nothing is looked up any more, and only what is there can be used.
+        let otherwise = Meaning { is_unsettled: !meaning.is_unsettled, ..meaning };
+        let known = [id, statement.id(&otherwise)];
+        id = known.into_iter().find(|id| exchange.statements.uses(id)).unwrap_or(id);
+    }
     if !exchange.statements.uses(&id) {
-        let out = run.insert();
-        prepare_on_server(id, &statement, Reply::Swallow, None, out, exchange);
+        let then = statement.read_by(exchange.client.reading());
+        let asked = Asked { reply: Reply::Swallow, named: None, then };
+        prepare_on_server(id, &statement, asked, run.insert(), exchange);
     }
     Some(shared_name(&id))
 }
@@ -213,12 +250,15 @@ pub(super) fn bring_unnamed(exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     if exchange.statements.unnamed == own {
         return;
     }
+    // An error, where the answer might be another one.
+    let unseen = exchange.client.statements.unnamed.take_if(|statement| statement.is_unseen());
+    let own = own.filter(|_| unseen.is_none());
     let group = exchange.conversation.group();
     let out = run.insert();
     exchange.statements.unnamed = own;
     let reply = Reply::Swallow;
     if let Some(statement) = exchange.client.statements.unnamed.clone() {
-        let then = statement.read_by(&exchange.client.reports);
+        let then = statement.read_by(exchange.client.reading());
         read_by(then, exchange, out, |exchange, out| {
             put_parse(out, b"", &statement.definition);
             exchange.conversation.from_client(b'P');

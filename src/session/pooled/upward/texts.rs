@@ -39,7 +39,7 @@ pub(super) fn query(
             refuse_query(reason, HEADER + body.len(), exchange, run);
             return true;
         }
-        if !look.is_nothing() {
+        if !look.is_without_effect() {
             expect(&look, Moment::Simple, exchange, run);
         }
     }
@@ -147,7 +147,7 @@ pub(super) fn take_away(command: &StatementCommand, exchange: &mut Exchange<'_>)
             }
         }
         StatementCommand::DeallocateAll | StatementCommand::Discard(Discard::All) => {
-            statements.spoil_named();
+            statements.doubt_named();
             expected.empty(group);
             for (name, statement) in client.statements.take_named() {
                 expected.deallocate(group, name, statement);
@@ -166,7 +166,7 @@ pub(super) fn make_real(
     run: &mut Run<'_>,
 ) {
     if let Some(statement) = exchange.client.statements.get(name).cloned() {
-        let then = statement.read_by(&exchange.client.reports);
+        let then = statement.read_by(exchange.client.reading());
         lend(name, &statement.definition, then, moment, exchange, run);
     }
 }
