@@ -86,7 +86,7 @@ impl Statement {
     ) -> Self {
         let length = (definition.len() as u64).to_be_bytes();
         let literals = may_be_there(definition).then(|| reports.clone());
-        let is_unseen = matches!(owner, Owner::Once(_)) && literals.is_some();
+        let is_unseen = matches!(owner, Owner::Once(_));
         let owner = match owner {
             Owner::Everybody => StatementId::default(),
             Owner::Client => meaning.own,
@@ -116,7 +116,7 @@ impl Statement {
     /// Whether nobody knows how its literals were read.
     #[must_use]
     pub fn is_unseen(&self) -> bool {
-        self.is_unseen
+        self.is_unseen && self.has_literals()
     }
 
     /// What it is known by on a server now. Where it would be prepared with
@@ -128,10 +128,10 @@ impl Statement {
         if now.is_unsettled { mixed(id, now.own) } else { id }
     }
 
-    /// Whether there may be literals in it.
+    /// Whether there may be literals in it that are read when it is prepared.
     #[must_use]
     pub fn has_literals(&self) -> bool {
-        self.literals.is_some()
+        self.literals.is_some() && are_read_at_once(&self.definition)
     }
 
     /// The settings by which its literals are to be read wherever it is prepared
@@ -141,8 +141,7 @@ impl Statement {
     #[must_use]
     pub fn read_by(&self, now: Option<&Reports>) -> Option<&Reports> {
         let differs = |then: &&Reports| now.is_none_or(|now| then.reading() != now.reading());
-        let literals = self.literals.as_ref().filter(differs);
-        literals.filter(|_| are_read_at_once(&self.definition))
+        self.literals.as_ref().filter(differs).filter(|_| self.has_literals())
     }
 }
 

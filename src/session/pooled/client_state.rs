@@ -94,12 +94,24 @@ pub struct Doubts {
 /// nobody knows how they are read behind it.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Unanswered {
-    /// A text that may change that.
-    pub changes_reading: bool,
-    /// Named statements with literals, to be prepared.
+    /// What is run.
+    pub run: Running,
+    /// Named statements with literals are prepared behind that.
     pub named_literals: bool,
-    /// The unnamed one, if it has any.
+    /// The unnamed one is, if it has any.
     pub unnamed_literals: bool,
+}
+
+/// What something that is run may do to how literals are read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Running {
+    /// Nothing is run.
+    #[default]
+    Nothing,
+    /// Nothing that is known before the server tells.
+    Something,
+    /// It may change that.
+    ChangesReading,
 }
 
 impl ClientState {
@@ -195,7 +207,9 @@ impl ClientState {
         if look.pins.contains(PinReason::SqlPrepare) {
             self.prepared.get_or_insert_default().join(look);
         }
-        self.unanswered.changes_reading |= look.changes_reading;
+        if look.changes_reading {
+            self.unanswered.run = Running::ChangesReading;
+        }
         self.pins |= look.pins;
         self.doubts.pins_moved |= !look.pins.is_empty() || !look.ends.among(self.pins).is_empty();
         if !look.touched.is_nothing() {
@@ -235,11 +249,18 @@ impl ClientState {
     /// are read, a named one holds the client to the connection that has read
     /// them; the unnamed one is not brought to another.
     pub fn prepares_literals(&mut self, is_named: bool) {
-        self.unanswered.named_literals |= is_named;
-        self.unanswered.unnamed_literals |= !is_named;
-        if self.unanswered.changes_reading {
+        let Unanswered { run, named_literals, unnamed_literals } = &mut self.unanswered;
+        // What is run behind it changes nothing for it.
+        let behind = *run > Running::Nothing;
+        *(if is_named { named_literals } else { unnamed_literals }) |= behind;
+        if *run == Running::ChangesReading {
             self.have_read_unseen();
         }
+    }
+
+    /// Something is run.
+    pub fn runs(&mut self) {
+        self.unanswered.run = self.unanswered.run.max(Running::Something);
     }
 
     /// The settings by which literals are read may have changed before those
@@ -258,7 +279,7 @@ impl ClientState {
     /// The settings by which its statements' literals are read, if anybody knows.
     #[must_use]
     pub fn reading(&self) -> Option<&Reports> {
-        (!self.unanswered.changes_reading).then_some(&self.reports)
+        (self.unanswered.run < Running::ChangesReading).then_some(&self.reports)
     }
 
     /// The reported settings have changed.

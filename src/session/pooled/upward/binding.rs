@@ -9,7 +9,7 @@ use super::statements::{bring, bring_unnamed, is_there};
 use super::texts::{Moment, expect};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
-use crate::session::pooled::client_state::ClientState;
+use crate::session::pooled::client_state::{ClientState, Running};
 use crate::session::pooled::pending::Exchange;
 use crate::state::parameter_count;
 use crate::wire::conversation::TransactionStatus;
@@ -104,6 +104,7 @@ pub(super) fn bind(
     let statement = statement.filter(|statement| statement.look.is_some()).cloned();
     let is_replaced = bring_bound(portal, name, total, exchange, run);
     set_openness(exchange.client, behind);
+    exchange.client.runs();
     if let Some(look) = statement.as_ref().and_then(|statement| statement.look.as_ref()) {
         take_bound(look, exchange);
     }
@@ -111,13 +112,13 @@ pub(super) fn bind(
 }
 
 /// Whether it is open how the names and the literals of statements are read.
-fn openness(client: &ClientState) -> (bool, bool) {
-    (client.meaning.is_unsettled, client.unanswered.changes_reading)
+fn openness(client: &ClientState) -> (bool, Running) {
+    (client.meaning.is_unsettled, client.unanswered.run)
 }
 
-fn set_openness(client: &mut ClientState, (names, literals): (bool, bool)) {
+fn set_openness(client: &mut ClientState, (names, run): (bool, Running)) {
     client.meaning.is_unsettled = names;
-    client.unanswered.changes_reading = literals;
+    client.unanswered.run = run;
 }
 
 fn bring_bound(

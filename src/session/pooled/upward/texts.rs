@@ -43,6 +43,7 @@ pub(super) fn query(
             expect(&look, Moment::Simple, exchange, run);
         }
     }
+    exchange.client.runs();
     exchange.client.statements.unnamed = None;
     exchange.statements.unnamed = None;
     false
