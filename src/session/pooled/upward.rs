@@ -218,8 +218,8 @@ impl Upward {
                             }
                         }
                     }
-                    if bind((portal, name), whole.then_some(body), total, exchange, run) {
-                        let used = HEADER + portal.len() + name.len() + 2;
+                    let body = whole.then_some(body);
+                    if let Some(used) = bind((portal, name), body, total, exchange, run) {
                         self.passing = total - used;
                         return Some(used);
                     }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::executing::take_bound;
-use super::failing::plain;
+use super::failing::{fail, plain};
 use super::run::Run;
-use super::statements::{bring, bring_unnamed, is_there};
+use super::statements::{Place, bring_unnamed, find, is_there, prepare_again};
 use super::texts::{Moment, expect};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
 use crate::session::pooled::client_state::{ClientState, Running};
 use crate::session::pooled::pending::Exchange;
 use crate::state::parameter_count;
+use crate::state::statements::{Statement, shared_name};
 use crate::wire::conversation::TransactionStatus;
 use crate::wire::frame::HEADER;
 use crate::wire::request::{bound_value, put_bind_head, split_string, value_count};
@@ -61,21 +62,32 @@ pub(super) fn count_values(name: &[u8], body: &[u8], exchange: &mut Exchange<'_>
         return Count::Nothing;
     }
     let Some(statement) = exchange.client.statements.find(name) else { return Count::Nothing };
+    match miscounted(name, statement, body, exchange) {
+        None => Count::Nothing,
+        Some(_) if exchange.conversation.status() != TransactionStatus::Failed => Count::Open,
+        Some(answer) => Count::Wrong(answer),
+    }
+}
+
+/// What PostgreSQL says of a Bind with other than the statement's number of
+/// values, before it looks at anything else.
+fn miscounted(
+    name: &[u8],
+    statement: &Statement,
+    body: &[u8],
+    exchange: &Exchange<'_>,
+) -> Option<Answer> {
     let standard = exchange.client.reports.has_standard_strings();
     let wanted = parameter_count(&statement.definition, standard);
     let given = value_count(body).map_or(wanted, usize::from);
-    if given == wanted {
-        return Count::Nothing;
-    }
-    if exchange.conversation.status() != TransactionStatus::Failed {
-        return Count::Open;
-    }
-    let name = String::from_utf8_lossy(name);
-    let message = format!(
-        "bind message supplies {given} parameters, \
-         but prepared statement \"{name}\" requires {wanted}"
-    );
-    Count::Wrong(plain(SqlState::PROTOCOL_VIOLATION, message))
+    (given != wanted).then(|| {
+        let name = String::from_utf8_lossy(name);
+        let message = format!(
+            "bind message supplies {given} parameters, \
+             but prepared statement \"{name}\" requires {wanted}"
+        );
+        plain(SqlState::PROTOCOL_VIOLATION, message)
+    })
 }
 
 /// Whether the transaction that the next message belongs to has failed, as far
@@ -87,14 +99,14 @@ fn may_have_failed(exchange: &Exchange<'_>) -> bool {
 }
 
 /// A Bind: what it binds must be on the server. `body` is the whole of it, if it
-/// is there. Returns whether its beginning was replaced.
+/// is there. Returns how much of the beginning was replaced.
 pub(super) fn bind(
     (portal, name): (&[u8], &[u8]),
     body: Option<&[u8]>,
     total: usize,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
-) -> bool {
+) -> Option<usize> {
     // What it means is decided by the settings before it is run.
     let before = openness(exchange.client);
     bound(name, body, exchange, run);
@@ -102,13 +114,13 @@ pub(super) fn bind(
     set_openness(exchange.client, before);
     let statement = exchange.client.statements.find(name);
     let statement = statement.filter(|statement| statement.look.is_some()).cloned();
-    let is_replaced = bring_bound(portal, name, total, exchange, run);
+    let replaced = bring_bound((portal, name), body, total, exchange, run);
     set_openness(exchange.client, behind);
     exchange.client.runs();
     if let Some(look) = statement.as_ref().and_then(|statement| statement.look.as_ref()) {
         take_bound(look, exchange);
     }
-    is_replaced
+    replaced
 }
 
 /// Whether it is open how the names and the literals of statements are read.
@@ -122,20 +134,42 @@ fn set_openness(client: &mut ClientState, (names, run): (bool, Running)) {
 }
 
 fn bring_bound(
-    portal: &[u8],
-    name: &[u8],
+    (portal, name): (&[u8], &[u8]),
+    body: Option<&[u8]>,
     total: usize,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
-) -> bool {
-    if name.is_empty() {
-        bring_unnamed(exchange, run);
-        return false;
+) -> Option<usize> {
+    let place = if name.is_empty() { None } else { Some(find(name, exchange)) };
+    let missing = match &place {
+        None if is_there(name, exchange) => None,
+        None => exchange.client.statements.unnamed.as_ref(),
+        Some(Place::Elsewhere(_, statement)) => Some(statement),
+        Some(Place::Server(_) | Place::Nowhere(_)) => None,
+    };
+    let answer = missing.zip(body).and_then(|(statement, body)| {
+        // Preparing it again might fail with something else.
+        miscounted(name, statement, body, exchange)
+    });
+    if let Some(answer) = answer {
+        fail(answer, total, exchange, run);
+        return Some(total);
     }
-    let Some(shared) = bring(name, exchange, run) else { return false };
+    let shared = match place {
+        None => {
+            bring_unnamed(exchange, run);
+            return None;
+        }
+        Some(Place::Server(id)) => shared_name(&id),
+        Some(Place::Elsewhere(id, statement)) => {
+            prepare_again(id, &statement, exchange, run);
+            shared_name(&id)
+        }
+        Some(Place::Nowhere(other)) => other?,
+    };
     let head = HEADER + portal.len() + name.len() + 2;
-    let body = total - HEADER + shared.len() - name.len();
-    put_bind_head(run.replace(head), body, portal, shared.as_bytes());
+    let length = total - HEADER + shared.len() - name.len();
+    put_bind_head(run.replace(head), length, portal, shared.as_bytes());
     exchange.conversation.from_client(b'B');
-    true
+    Some(head)
 }

@@ -206,15 +206,24 @@ fn prepare_on_server(
     });
 }
 
-/// Makes sure that a named statement of the client is on the server; returns
-/// its name there. `None` if the client has no such statement: then the server
-/// says so.
-pub(super) fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>) -> Option<String> {
-    let Some(statement) = exchange.client.statements.get(name).cloned() else {
+/// Where a named statement of a client is.
+pub(super) enum Place {
+    /// On the server at hand.
+    Server(StatementId),
+    /// Elsewhere.
+    Elsewhere(StatementId, Arc<Statement>),
+    /// The client has none of this name; the server says so, perhaps of this
+    /// name instead.
+    Nowhere(Option<String>),
+}
+
+/// Finds a named statement of the client; counts as a use of it.
+pub(super) fn find(name: &[u8], exchange: &mut Exchange<'_>) -> Place {
+    let Some(statement) = exchange.client.statements.get(name) else {
         // Nobody may guess the name of a shared statement.
-        return name
-            .starts_with(SHARED_PREFIX.as_bytes())
-            .then(|| format!("{SHARED_PREFIX}{}", String::from_utf8_lossy(name)));
+        let guesses = name.starts_with(SHARED_PREFIX.as_bytes());
+        let other = || format!("{SHARED_PREFIX}{}", String::from_utf8_lossy(name));
+        return Place::Nowhere(guesses.then(other));
     };
     let meaning = exchange.client.meaning;
     let mut id = statement.id(&meaning);
@@ -224,12 +233,23 @@ pub(super) fn bring(name: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'_>)
         let known = [id, statement.id(&otherwise)];
         id = known.into_iter().find(|id| exchange.statements.uses(id)).unwrap_or(id);
     }
-    if !exchange.statements.uses(&id) {
-        let then = statement.read_by(exchange.client.reading());
-        let asked = Asked { reply: Reply::Swallow, named: None, then };
-        prepare_on_server(id, &statement, asked, run.insert(), exchange);
+    if exchange.statements.uses(&id) {
+        Place::Server(id)
+    } else {
+        Place::Elsewhere(id, Arc::clone(statement))
     }
-    Some(shared_name(&id))
+}
+
+/// Prepares a statement of the client where it is not yet.
+pub(super) fn prepare_again(
+    id: StatementId,
+    statement: &Statement,
+    exchange: &mut Exchange<'_>,
+    run: &mut Run<'_>,
+) {
+    let then = statement.read_by(exchange.client.reading());
+    let asked = Asked { reply: Reply::Swallow, named: None, then };
+    prepare_on_server(id, statement, asked, run.insert(), exchange);
 }
 
 /// Whether a statement of the client is on the server and need not be prepared
@@ -285,7 +305,15 @@ pub(super) fn describe(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'
         bring_unnamed(exchange, run);
         return false;
     }
-    let Some(shared) = bring(name, exchange, run) else { return false };
+    let shared = match find(name, exchange) {
+        Place::Server(id) => shared_name(&id),
+        Place::Elsewhere(id, statement) => {
+            prepare_again(id, &statement, exchange, run);
+            shared_name(&id)
+        }
+        Place::Nowhere(Some(other)) => other,
+        Place::Nowhere(None) => return false,
+    };
     let out = run.replace(HEADER + body.len());
     put_describe(out, shared.as_bytes());
     exchange.conversation.from_client(b'D');
