@@ -7,9 +7,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::client_state::{ClientState, Unanswered};
+use super::client_state::ClientState;
 use super::expected::Reply;
 use super::pending::Exchange;
+use super::unanswered::Unanswered;
 use crate::state::schema::change_of;
 use crate::state::statements::find_shared_name;
 use crate::state::{PinReason, Pins};

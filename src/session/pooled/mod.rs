@@ -23,6 +23,7 @@ pub mod lease;
 pub mod pending;
 pub mod relay;
 mod skipping;
+pub mod unanswered;
 pub mod upward;
 
 use std::sync::Arc;

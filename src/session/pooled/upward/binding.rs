@@ -9,8 +9,9 @@ use super::statements::{Place, bring_unnamed, find, is_there, prepare_again};
 use super::texts::{Moment, expect};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
-use crate::session::pooled::client_state::{ClientState, Running};
+use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::pending::Exchange;
+use crate::session::pooled::unanswered::Running;
 use crate::state::parameter_count;
 use crate::state::statements::{Statement, shared_name};
 use crate::wire::conversation::TransactionStatus;
@@ -30,7 +31,10 @@ pub(super) fn needs_values(name: &[u8], exchange: &Exchange<'_>) -> bool {
 /// there.
 fn bound(name: &[u8], body: Option<&[u8]>, exchange: &mut Exchange<'_>, run: &mut Run<'_>) {
     exchange.client.look_again(name);
-    let Some(statement) = exchange.client.statements.find(name) else { return };
+    let Some(statement) = exchange.client.statements.find(name) else {
+        // SQL may have prepared it.
+        return exchange.client.expect_execute(name);
+    };
     let statement = Arc::clone(statement);
     if exchange.client.fingerprint.is_some() {
         let text = split_string(&statement.definition).map_or(&b""[..], |(text, _)| text);
