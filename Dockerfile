@@ -13,16 +13,15 @@ ARG RUST=1.95.0
 ARG DEBIAN=bookworm
 
 FROM rust:${RUST}-slim-${DEBIAN} AS build
-# Beside the compiler that is there: the allocator is built with make.
-RUN apt-get update && apt-get install -y --no-install-recommends make \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The caches are BuildKit's: a second build compiles what has changed.
+# Installs what it needs, servers to be trained on among it; none of that goes
+# into the image below. The caches are BuildKit's: a second build compiles what
+# has changed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked \
-    && cp target/release/postern /usr/local/bin/postern
+    ./scripts/release \
+    && cp target/trained/postern /usr/local/bin/postern
 
 FROM debian:${DEBIAN}-slim
 ARG USER_ID=9127
