@@ -34,7 +34,8 @@ pub enum PinReason {
     ReplicationOrigin,
     /// A base backup, to be stopped by the session that started it.
     Backup,
-    /// The text was suspicious, and too long or too strange to read.
+    /// The text was suspicious, and too long or too strange to read; or nobody
+    /// knows how a statement was read (decision record 0021).
     Unparsed,
 }
 
