@@ -608,7 +608,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000_000))]
+    #![proptest_config(ProptestConfig::with_cases(200_000))]
 
     #[test]
     fn the_filter_never_hides_what_reading_finds(sql in pieces()) {
