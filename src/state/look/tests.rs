@@ -178,6 +178,45 @@ fn harmless_texts_leave_nothing() {
 }
 
 #[test]
+fn what_changes_how_literals_are_read_is_known() {
+    for sql in [
+        "SET datestyle = 'German'",
+        "set LOCAL DateStyle TO german",
+        "SET \"timezone\" = 'UTC'",
+        "SET SESSION intervalstyle TO iso_8601",
+        "SET standard_conforming_strings = off",
+        "SET TIME ZONE LOCAL",
+        "SET LOCAL TIME ZONE 'UTC'",
+        "SET SESSION TIME ZONE 'UTC'",
+        "RESET TIME ZONE",
+        "RESET timezone",
+        "RESET ALL",
+        "DISCARD ALL",
+        "SELECT 1; SET datestyle = 'German'",
+        "SELECT set_config('DateStyle', 'German', true)",
+        "SELECT set_config('DateStyle', 'German', false)",
+        "SELECT set_config($1, $2, true)",
+        "SELECT set_config($1, $2, false)",
+        "SELECT set_config(name, 'German', true)",
+    ] {
+        let look = look(sql.as_bytes(), true);
+        assert!(look.changes_reading && !look.is_without_effect(), "{sql}");
+    }
+    for sql in [
+        "SET work_mem = '1MB'",
+        "SET LOCAL search_path = datestyle",
+        "SET application_name = 'timezone'",
+        "SET LOCAL my.timezone = 'UTC'",
+        "RESET work_mem",
+        "SELECT set_config('work_mem', 'timezone', true)",
+        "SELECT 'SET datestyle'",
+        "SET TRANSACTION READ ONLY",
+    ] {
+        assert!(!look(sql.as_bytes(), true).changes_reading, "{sql}");
+    }
+}
+
+#[test]
 fn settings_that_last_are_named() {
     check(&[
         ("SET search_path = a", "set:search_path"),

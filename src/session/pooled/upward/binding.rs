@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::executing::take_bound;
 use super::failing::{fail, plain};
 use super::run::Run;
-use super::statements::{Place, bring_unnamed, find, is_there, prepare_again};
+use super::statements::{Place, bring, bring_unnamed, find, is_there};
 use super::texts::{Moment, expect};
 use crate::domain::SqlState;
 use crate::domain::refusal::Answer;
@@ -13,7 +13,7 @@ use crate::session::pooled::client_state::ClientState;
 use crate::session::pooled::pending::Exchange;
 use crate::session::pooled::unanswered::Running;
 use crate::state::parameter_count;
-use crate::state::statements::{Statement, shared_name};
+use crate::state::statements::Statement;
 use crate::wire::conversation::TransactionStatus;
 use crate::wire::frame::HEADER;
 use crate::wire::request::{bound_value, put_bind_head, split_string, value_count};
@@ -159,18 +159,11 @@ fn bring_bound(
         fail(answer, total, exchange, run);
         return Some(total);
     }
-    let shared = match place {
-        None => {
-            bring_unnamed(exchange, run);
-            return None;
-        }
-        Some(Place::Server(id)) => shared_name(&id),
-        Some(Place::Elsewhere(id, statement)) => {
-            prepare_again(id, &statement, exchange, run);
-            shared_name(&id)
-        }
-        Some(Place::Nowhere(other)) => other?,
+    let Some(place) = place else {
+        bring_unnamed(exchange, run);
+        return None;
     };
+    let shared = bring(place, exchange, run)?;
     let head = HEADER + portal.len() + name.len() + 2;
     let length = total - HEADER + shared.len() - name.len();
     put_bind_head(run.replace(head), length, portal, shared.as_bytes());

@@ -240,16 +240,23 @@ pub(super) fn find(name: &[u8], exchange: &mut Exchange<'_>) -> Place {
     }
 }
 
-/// Prepares a statement of the client where it is not yet.
-pub(super) fn prepare_again(
-    id: StatementId,
-    statement: &Statement,
+/// Makes sure that what was found is on the server; returns its name there.
+/// `None` if the client has no such statement.
+pub(super) fn bring(
+    place: Place,
     exchange: &mut Exchange<'_>,
     run: &mut Run<'_>,
-) {
-    let then = statement.read_by(exchange.client.reading());
-    let asked = Asked { reply: Reply::Swallow, named: None, then };
-    prepare_on_server(id, statement, asked, run.insert(), exchange);
+) -> Option<String> {
+    match place {
+        Place::Server(id) => Some(shared_name(&id)),
+        Place::Elsewhere(id, statement) => {
+            let then = statement.read_by(exchange.client.reading());
+            let asked = Asked { reply: Reply::Swallow, named: None, then };
+            prepare_on_server(id, &statement, asked, run.insert(), exchange);
+            Some(shared_name(&id))
+        }
+        Place::Nowhere(other) => other,
+    }
 }
 
 /// Whether a statement of the client is on the server and need not be prepared
@@ -305,15 +312,8 @@ pub(super) fn describe(body: &[u8], exchange: &mut Exchange<'_>, run: &mut Run<'
         bring_unnamed(exchange, run);
         return false;
     }
-    let shared = match find(name, exchange) {
-        Place::Server(id) => shared_name(&id),
-        Place::Elsewhere(id, statement) => {
-            prepare_again(id, &statement, exchange, run);
-            shared_name(&id)
-        }
-        Place::Nowhere(Some(other)) => other,
-        Place::Nowhere(None) => return false,
-    };
+    let place = find(name, exchange);
+    let Some(shared) = bring(place, exchange, run) else { return false };
     let out = run.replace(HEADER + body.len());
     put_describe(out, shared.as_bytes());
     exchange.conversation.from_client(b'D');

@@ -43,6 +43,14 @@ const SQL: &[&str] = &[
     "SELECT pg_try_advisory_lock(60{n})",
 ];
 
+/// What changes how literals are read behind it in its batch.
+const READINGS: &[&str] = &[
+    "SET datestyle = 'ISO, DMY'",
+    "SET LOCAL datestyle = 'ISO, DMY'",
+    "SELECT set_config('timezone', 'Asia/Tokyo', true)",
+    "RESET datestyle",
+];
+
 pub fn text(random: &mut Random, session: usize) -> String {
     let number = session.to_string();
     let text = random.pick(TEXTS).replace("{n}", &number);
@@ -53,7 +61,8 @@ pub fn text(random: &mut Random, session: usize) -> String {
     let is_right = random.below(12) != 0;
     let value = if text.contains("$1") == is_right { " 5" } else { "" };
     let guess = if random.below(3) == 0 { " 5" } else { "" };
-    match random.below(26) {
+    let reading = format!("P - {} | B - - | E -", random.pick(READINGS));
+    match random.below(28) {
         0..2 => format!("P {name} {text} | S"),
         2..6 => format!("P {name} {text} | B - {name}{value} | E - | S"),
         6..8 => format!("P {name} {text} | DS {name} | S"),
@@ -74,6 +83,8 @@ pub fn text(random: &mut Random, session: usize) -> String {
         22 => format!("Q EXECUTE {named}"),
         23 => format!("Q EXECUTE {named}(3)"),
         24 => format!("Q DEALLOCATE {named}"),
+        25 => format!("{reading} | P {named} {text} | B - {named}{value} | E - | S"),
+        26 => format!("{reading} | B - {named}{guess} | E - | S"),
         // No EXPLAIN EXECUTE: of a utility statement that the protocol has
         // prepared, it ends PostgreSQL 15 by a signal.
         _ => "Q DEALLOCATE ALL".to_owned(),
